@@ -1,0 +1,1 @@
+"""Tasks, domains, formats, batches and theory. NumPy only: this floor knows no torch."""
