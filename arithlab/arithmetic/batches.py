@@ -1,0 +1,98 @@
+"""Training and test pairs: pure functions of (seed, step), and never the same pair in both."""
+
+import numpy as np
+
+from ..errors import ArithlabError
+from . import digits as dg
+from .domains import ENUMERABLE, Domain
+
+TEST_SHARE = 10  # one pair in TEST_SHARE is kept for testing, whatever the domain and the seed
+TRAIN, POOL, TEST = 0, 1, 2  # random streams of a seed
+
+Pairs = tuple[np.ndarray, np.ndarray]
+
+
+def stream(seed: int, *key: int) -> np.random.Generator:
+    """The random generator of (seed, key): independent streams, nothing to remember between steps."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+def is_test_pair(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Whether a pair belongs to the test side: bool, shape (N,).
+
+    A hash of the two numbers decides, so that a pair, its commuted twin and the same pair with
+    leading zeros are always on the same side, in every domain and for every seed.
+
+    >>> a, b = np.array([[9, 4, 3]]), np.array([[5, 0, 7]])
+    >>> bool(is_test_pair(a, b)[0] == is_test_pair(dg.fit_width(b, 5), a)[0])
+    True
+    """
+    mixed = _mix(_mix(_fingerprint(a)) + _mix(_fingerprint(b)))
+    return mixed % np.uint64(TEST_SHARE) == 0
+
+
+def train_pairs(domain: Domain, base: int, count: int, seed: int, step: int, pool: Pairs | None = None) -> Pairs:
+    """The training pairs of one step: two arrays (count, digits). With a pool, drawn from it with replacement."""
+    rng = stream(seed, TRAIN, step)
+    if pool is not None:
+        rows = rng.integers(len(pool[0]), size=count)
+        return pool[0][rows], pool[1][rows]
+    return _draw(domain, base, count, rng, test=False)
+
+
+def train_pool(domain: Domain, base: int, count: int, seed: int) -> Pairs:
+    """`count` distinct training pairs: a data set of limited size."""
+    rng = stream(seed, POOL)
+    a, b = _draw(domain, base, count, rng, test=False)
+    for _ in range(50):
+        keep = np.sort(np.unique(np.concatenate([a, b], 1), axis=0, return_index=True)[1])
+        a, b = a[keep], b[keep]
+        if len(a) >= count:
+            return a[:count], b[:count]
+        more = _draw(domain, base, count, rng, test=False)
+        a, b = np.concatenate([a, more[0]]), np.concatenate([b, more[1]])
+    raise ArithlabError(f"domain {str(domain)!r} does not hold {count:,} distinct training pairs: ask for fewer.")
+
+
+def held_out_pairs(domain: Domain, base: int, count: int, seed: int = 0) -> Pairs:
+    """Test pairs of a domain: all of them where the domain is small, else `count` random ones."""
+    domain.check(base)
+    total = domain.count(base)
+    if total is not None and total <= ENUMERABLE:
+        a, b = domain.pairs(base)
+        test = is_test_pair(a, b)
+        if not test.any():
+            raise ArithlabError(f"domain {str(domain)!r} has no test pair (it has {total} pairs in all): use a larger one.")
+        return a[test][:count], b[test][:count]
+    return _draw(domain, base, count, stream(seed, TEST), test=True)
+
+
+def _draw(domain: Domain, base: int, count: int, rng: np.random.Generator, test: bool) -> Pairs:
+    share = 1 / TEST_SHARE if test else 1 - 1 / TEST_SHARE
+    found: list[Pairs] = []
+    have = 0
+    for _ in range(50):
+        a, b = domain.sample(rng, int((count - have) / share * 1.05) + 32, base)
+        keep = np.flatnonzero(is_test_pair(a, b) == test)[: count - have]
+        found.append((a[keep], b[keep]))
+        have += len(keep)
+        if have == count:
+            return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
+    side = "test" if test else "training"
+    raise ArithlabError(f"domain {str(domain)!r} has almost no {side} pairs in base {base}: use a larger domain.")
+
+
+def _fingerprint(digits: np.ndarray) -> np.ndarray:
+    """A 64-bit polynomial hash of each number; leading zeros do not change it."""
+    out = np.zeros(len(digits), np.uint64)
+    factor = np.uint64(0x9E3779B97F4A7C15)
+    for place in range(digits.shape[1] - 1, -1, -1):
+        out = out * factor + digits[:, place].astype(np.uint64)
+    return out
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

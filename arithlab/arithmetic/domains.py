@@ -1,0 +1,297 @@
+"""Domains: which pairs of operands. The names are those of the papers, with a few options added.
+
+`D_4`                  one operand has exactly 4 digits, the other at most 4 (the other side chosen by a coin)
+`D_ab4`                both have exactly 4 digits (0 counts as a number of one digit, as in the papers)
+`D_4+D_5`, `3*D_4+D_5` unions, with weights
+`D_3[digits=6-9]`      a gap: only these digits occur (a range, or a list such as 02468)
+`D_3[place0=0]`        only these digits occur at this place (place 0 = units)
+`D_9[chain=4]`         a + b has exactly 4 carries, at neighbouring places
+"""
+
+import re
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+
+from ..errors import ArithlabError, shorten
+from . import digits as dg
+
+ENUMERABLE = 20_000  # domains of at most this many pairs are tested whole, larger ones by sampling
+_PART = re.compile(r"(?:([0-9]+(?:\.[0-9]+)?)\*)?D_(ab)?([0-9]{1,6})(?:\[([^\[\]]*)\])?")
+_HELP = "write for example D_4, D_ab4, D_4+D_5, 3*D_4+D_5, D_3[digits=6-9], D_3[place0=0] or D_9[chain=4]"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One member of a union: `both` operands, or one of them, have exactly `n` digits."""
+
+    n: int
+    both: bool = False
+    digits: str | None = None  # symbols that may occur; None = all
+    places: tuple[tuple[int, str], ...] = ()  # (place, symbols that may occur there)
+    chain: int | None = None  # exactly this many carries, all neighbours
+    weight: float = field(default=1.0, compare=False)
+
+    def __str__(self) -> str:
+        options = [f"digits={self.digits}"] if self.digits is not None else []
+        options += [f"place{place}={symbols}" for place, symbols in self.places]
+        options += [f"chain={self.chain}"] if self.chain is not None else []
+        weight = "" if self.weight == 1 else f"{self.weight:g}*"
+        return f"{weight}D_{'ab' if self.both else ''}{self.n}" + (f"[{','.join(options)}]" if options else "")
+
+    def allowed(self, place: int, base: int) -> np.ndarray:
+        """Digits that may occur at `place`, ascending."""
+        symbols = dict(self.places).get(place, self.digits)
+        return np.arange(base, dtype=np.uint8) if symbols is None else _digit_set(symbols, base)
+
+    def tops(self, place: int, base: int) -> np.ndarray:
+        """Digits that may stand at `place` as the highest digit of a number."""
+        allowed = self.allowed(place, base)
+        return allowed[allowed > 0] if place else allowed
+
+    def sizes(self, base: int) -> list[int]:
+        """How many numbers have exactly 1, 2, ... n digits, all of them allowed."""
+        below, out = 1, []
+        for place in range(self.n):
+            out.append(len(self.tops(place, base)) * below)
+            below *= len(self.allowed(place, base))
+        return out
+
+    def count(self, base: int) -> int | None:
+        """Number of distinct ordered pairs, or None where carry chains are asked for."""
+        if self.chain is not None:
+            return None
+        sizes = self.sizes(base)
+        return sizes[-1] ** 2 if self.both else sum(sizes) ** 2 - sum(sizes[:-1]) ** 2
+
+    def check(self, base: int) -> None:
+        """Raise ArithlabError where no pair fits."""
+        for symbols in [self.digits, *dict(self.places).values()]:
+            if symbols is not None:
+                _digit_set(symbols, base)
+        if any(place >= self.n for place, _ in self.places):
+            raise ArithlabError(f"domain {str(self)!r} speaks of a place above its {self.n} digits: place 0 is the units.")
+        if self.chain is None and not self.sizes(base)[-1]:
+            raise ArithlabError(f"domain {str(self)!r} is empty: no number of {self.n} digits is left. Allow more digits.")
+        if self.chain is not None:
+            _chain_tables(self, base)
+
+    def sample(self, rng: np.random.Generator, count: int, base: int) -> tuple[np.ndarray, np.ndarray]:
+        """`count` pairs, each operand of shape (count, n)."""
+        if self.chain is not None:
+            x, y = _sample_chain(self, rng, count, base)
+        elif self.both:
+            return self._exact(rng, count, base), self._exact(rng, count, base)
+        else:
+            x, y = self._exact(rng, count, base), self._at_most(rng, count, base)
+        swap = rng.random(count)[:, None] < 0.5
+        return np.where(swap, y, x), np.where(swap, x, y)
+
+    def _free(self, rng: np.random.Generator, count: int, base: int) -> np.ndarray:
+        """Every place on its own, zeros on top not excluded."""
+        if self.digits is None and not self.places:
+            return rng.integers(base, size=(count, self.n), dtype=np.uint8)
+        columns = [rng.choice(self.allowed(place, base), count) for place in range(self.n)]
+        return np.stack(columns, 1)
+
+    def _exact(self, rng: np.random.Generator, count: int, base: int) -> np.ndarray:
+        out = self._free(rng, count, base)
+        out[:, -1] = rng.choice(self.tops(self.n - 1, base), count)
+        return out
+
+    def _at_most(self, rng: np.random.Generator, count: int, base: int) -> np.ndarray:
+        out = self._free(rng, count, base)
+        if self.digits is None and not self.places:
+            return out
+        sizes = self.sizes(base)
+        total = sum(sizes)
+        length = 1 + rng.choice(self.n, count, p=[size / total for size in sizes])
+        for place in range(self.n):
+            ends = length == place + 1
+            if ends.any():
+                out[ends, place] = rng.choice(self.tops(place, base), int(ends.sum()))
+            out[length <= place, place] = 0
+        return out
+
+    def pairs(self, base: int) -> tuple[np.ndarray, np.ndarray]:
+        """Every pair once; only for parts of at most ENUMERABLE pairs."""
+        numbers = np.zeros((1, 0), np.uint8)
+        short, exact = [], numbers
+        for place in range(self.n):
+            exact = _product(numbers, self.tops(place, base))
+            short.append(dg.fit_width(exact, self.n))
+            numbers = _product(numbers, self.allowed(place, base))
+        lower = np.concatenate([np.zeros((0, self.n), np.uint8), *short[:-1]])
+        left = [(exact, exact)] if self.both else [(exact, exact), (exact, lower), (lower, exact)]
+        a = np.concatenate([np.repeat(x, len(y), 0) for x, y in left])
+        b = np.concatenate([np.tile(y, (len(x), 1)) for x, y in left])
+        return a, b
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A weighted union of parts. Made by `domain(text)`.
+
+    >>> str(domain("D_4 + 2*D_ab5"))
+    'D_4+2*D_ab5'
+    >>> domain("D_3").count(10)
+    990000
+    """
+
+    parts: tuple[Part, ...]
+
+    def __str__(self) -> str:
+        return "+".join(map(str, self.parts))
+
+    @property
+    def digits(self) -> int:
+        """The largest number of digits that an operand can have."""
+        return max(part.n for part in self.parts)
+
+    def check(self, base: int) -> None:
+        """Raise ArithlabError where the domain makes no sense in this base."""
+        for part in self.parts:
+            part.check(base)
+
+    def count(self, base: int) -> int | None:
+        """Number of distinct ordered pairs; None for unions and carry chains."""
+        return self.parts[0].count(base) if len(self.parts) == 1 else None
+
+    def pairs(self, base: int) -> tuple[np.ndarray, np.ndarray]:
+        """Every ordered pair once, as two arrays (N, digits); for domains of at most ENUMERABLE pairs."""
+        count = self.count(base)
+        if count is None or count > ENUMERABLE:
+            raise ArithlabError(f"domain {str(self)!r} has too many pairs to list; use sample().")
+        return self.parts[0].pairs(base)
+
+    def sample(self, rng: np.random.Generator, count: int, base: int) -> tuple[np.ndarray, np.ndarray]:
+        """`count` random pairs (repeats possible): two uint8 arrays of shape (count, digits)."""
+        if len(self.parts) == 1:
+            return self.parts[0].sample(rng, count, base)
+        weights = np.array([part.weight for part in self.parts])
+        which = rng.choice(len(self.parts), count, p=weights / weights.sum())
+        a = np.zeros((count, self.digits), np.uint8)
+        b = a.copy()
+        for index, part in enumerate(self.parts):
+            rows = np.flatnonzero(which == index)
+            a[rows, : part.n], b[rows, : part.n] = part.sample(rng, len(rows), base)
+        return a, b
+
+    def seen_digits(self, place: int, base: int) -> set[int]:
+        """Digits that either operand can show at `place`, leading zeros included."""
+        seen: set[int] = set()
+        for part in self.parts:
+            if place >= part.n:
+                seen.add(0)
+                continue
+            shorter = not part.both and place > 0
+            full = part.allowed(place, base) if place < part.n - 1 or shorter else part.tops(place, base)
+            seen |= set(full.tolist()) | ({0} if shorter else set())
+        return seen
+
+
+def domain(text: str) -> Domain:
+    """The domain written as text; see the head of this file for the grammar."""
+    if isinstance(text, Domain):
+        return text
+    if not isinstance(text, str) or len(text) > 2_000:
+        raise ArithlabError(f"domain {shorten(text)}: {_HELP}.")
+    return Domain(tuple(_parse_part(piece) for piece in re.sub(r"\s", "", text).split("+")))
+
+
+def _parse_part(text: str) -> Part:
+    match = _PART.fullmatch(text)
+    if not match or not text.isascii():
+        raise ArithlabError(f"domain {shorten(text)}: {_HELP}.")
+    weight, both, n, options = match.groups()
+    if not 1 <= int(n) <= dg.MAX_DIGITS:
+        raise ArithlabError(f"domain {shorten(text)}: allowed are 1 to {dg.MAX_DIGITS:,} digits.")
+    if weight is not None and float(weight) <= 0:
+        raise ArithlabError(f"domain {shorten(text)}: a weight must be above 0.")
+    digits, chain, places = None, None, {}
+    for option in filter(None, (options or "").split(",")):
+        name, _, value = option.partition("=")
+        if name == "digits" and re.fullmatch(r"[0-9a-z]-[0-9a-z]|[0-9a-z]+", value):
+            digits = value
+        elif re.fullmatch(r"place[0-9]{1,6}", name) and re.fullmatch(r"[0-9a-z]-[0-9a-z]|[0-9a-z]+", value):
+            places[int(name[5:])] = value
+        elif name == "chain" and re.fullmatch(r"[0-9]{1,6}", value):
+            chain = int(value)
+        else:
+            raise ArithlabError(f"domain option {shorten(option)}: {_HELP}.")
+    return Part(int(n), bool(both), digits, tuple(sorted(places.items())), chain, float(weight or 1))
+
+
+def _digit_set(symbols: str, base: int) -> np.ndarray:
+    if len(symbols) == 3 and symbols[1] == "-":
+        low, high = dg.SYMBOLS.index(symbols[0]), dg.SYMBOLS.index(symbols[2])
+        values = np.arange(low, high + 1, dtype=np.uint8)
+    else:
+        values = np.unique([dg.SYMBOLS.index(symbol) for symbol in symbols]).astype(np.uint8)
+    if not len(values) or values[-1] >= base:
+        raise ArithlabError(f"digits {symbols!r}: allowed in base {base} are {dg.SYMBOLS[:base]!r}, ranges lowest first.")
+    return values
+
+
+def _product(low: np.ndarray, tops: np.ndarray) -> np.ndarray:
+    """Every row of `low` under every digit of `tops`."""
+    return np.concatenate([np.repeat(low, len(tops), 0), np.tile(tops, len(low))[:, None]], 1)
+
+
+@lru_cache(maxsize=256)
+def _chain_tables(part: Part, base: int) -> tuple[dict, np.ndarray]:
+    """Digit pairs by (place, carry in, carry out), and the places where the chain can start."""
+    n, k = part.n, part.chain
+    if k > n:
+        raise ArithlabError(f"domain {str(part)!r}: a chain of {k} carries does not fit into {n} digits.")
+    tables = {}
+    for place in range(n):
+        top = place == n - 1
+        x = part.tops(place, base) if top else part.allowed(place, base)
+        y = part.tops(place, base) if top and part.both else part.allowed(place, base)
+        if not part.both and place:
+            y = np.union1d(y, [0]).astype(np.uint8) if top else y
+        grid = np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
+        total = grid.astype(int).sum(1)
+        for carry_in in (0, 1):
+            out = total + carry_in >= base
+            tables[place, carry_in, 1], tables[place, carry_in, 0] = grid[out], grid[~out]
+    has = {key: bool(len(rows)) for key, rows in tables.items()}
+
+    def missing(carry_in: int, carry_out: int) -> np.ndarray:  # running count of places without such a pair
+        return np.cumsum([0] + [not has[place, carry_in, carry_out] for place in range(n)])
+
+    quiet, passing = missing(0, 0), missing(1, 1)
+    if k == 0:
+        starts = [n] if quiet[n] == 0 else []
+    else:
+        starts = []
+        for s in range(n - k + 1):
+            after = s + k
+            fits = quiet[s] == 0 and has[s, 0, 1] and passing[after] == passing[s + 1]
+            if after < n:
+                fits = fits and has[after, 1, 0] and quiet[n] == quiet[after + 1]
+            if fits:
+                starts.append(s)
+    if not starts:
+        raise ArithlabError(f"domain {str(part)!r} is empty in base {base}: no pair carries like that. Change chain or digits.")
+    return tables, np.array(starts)
+
+
+def _sample_chain(part: Part, rng: np.random.Generator, count: int, base: int) -> tuple[np.ndarray, np.ndarray]:
+    tables, starts = _chain_tables(part, base)
+    start = rng.choice(starts, count)
+    x, y = np.zeros((2, count, part.n), np.uint8)
+    carry_in = np.zeros(count, bool)
+    for place in range(part.n):
+        carry_out = (start <= place) & (place < start + part.chain)
+        for cin in (0, 1):
+            for cout in (0, 1):
+                rows = np.flatnonzero((carry_in == cin) & (carry_out == cout))
+                if len(rows):
+                    table = tables[place, cin, cout]
+                    picked = table[rng.integers(len(table), size=len(rows))]
+                    x[rows, place], y[rows, place] = picked[:, 0], picked[:, 1]
+        carry_in = carry_out
+    return x, y

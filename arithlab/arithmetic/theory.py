@@ -1,0 +1,240 @@
+"""What theory says a trained model computes, and how often that is right.
+
+The theory of arXiv 2407.17963, carried to any base and to training domains with gaps:
+
+- A place that training never varies is not read: the model sees there what it always saw. With absolute
+  positions and at most n training digits every operand is therefore read modulo b^n. A training domain
+  whose units are always 0 makes the units unread too (arXiv 2308.08268, eq. 1 and 2).
+- Plain addition is translation invariant: with relative positions the carry rule learned at one place
+  serves every place, and the model is predicted to add operands of any length (section on RPE).
+- Multiplication is not, and neither is a modulus that does not divide a power of the base: relative
+  positions do not help, and operands are read modulo b^n again.
+- A modulus p that divides b^n needs the last n digits only: right at any length.
+- Otherwise accuracy past n digits tends to gcd(p, b^n)/p (Theorem 5).
+
+"No positions" counts as absolute: a causal mask lets a model count tokens.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import gcd
+
+import numpy as np
+
+from ..errors import UnknownName
+from . import digits as dg
+from .batches import stream
+from .domains import Domain, domain
+from .tasks import Task
+
+ABSOLUTE = ("none", "learned", "sinusoidal")
+RELATIVE = ("rope", "alibi", "t5", "shaw")
+MAX_ENUMERATED_MODULUS = 1_500  # modular products: the count costs p^3 small multiplications
+SAMPLES = 100_000  # pairs where no exact count is at hand
+
+
+@dataclass(frozen=True)
+class PredictedFunction:
+    """The function that a model is predicted to compute: `task` of the operands as it reads them.
+
+    unread: for each place of an operand, the digit that the model takes it to be, or None where it reads
+    it. Places from `digits` on are read as 0; `digits` is None where every place is read.
+    """
+
+    task: Task
+    digits: int | None = None
+    unread: tuple[int | None, ...] = ()
+
+    def __str__(self) -> str:
+        a, b = self._written("a"), self._written("b")
+        text = f"{a} {self.task.symbol} {b}"
+        return text if self.task.modulus is None else f"({text}) mod {self.task.modulus}"
+
+    def _written(self, operand: str) -> str:
+        text = operand if self.digits is None else f"({operand} mod {self.task.base}^{self.digits})"
+        fixed = [f"place {i} = {dg.SYMBOLS[d]}" for i, d in enumerate(self.unread) if d is not None]
+        return f"{text[:-1] if text.endswith(')') else text}, {', '.join(fixed)})" if fixed else text
+
+    def read(self, operand: np.ndarray) -> np.ndarray:
+        """An operand (N, W) as the model reads it."""
+        out = operand.copy()
+        if self.digits is not None:
+            out[:, self.digits :] = 0
+        for place, digit in enumerate(self.unread[: out.shape[1]]):
+            if digit is not None:
+                out[:, place] = digit
+        return out
+
+    def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """The predicted answers for digit arrays (N, W): shape (N, task.answer_width(W))."""
+        return self.task.compute_digits(self.read(a), self.read(b))
+
+    def accuracy(self, digits: int) -> float:
+        """How often the function equals the truth on D_ab of `digits` digits, as a fraction.
+
+        Exact by counting where that is feasible (always for additions without gaps, and for modular
+        products up to a modulus of MAX_ENUMERATED_MODULUS); else the share among SAMPLES random pairs.
+        """
+        if any(d is not None for d in self.unread[:digits]):
+            return self._sampled(digits)
+        if self.digits is None or digits <= self.digits:
+            return 1.0
+        if self.task.modulus is None:
+            return 0.0  # cutting a nonzero part off both operands always makes the answer smaller
+        if self.task.operation == "add":
+            return float(modular_sum_accuracy(self.task.modulus, self.task.base, self.digits, digits))
+        if _reduced(self.task, self.digits) > MAX_ENUMERATED_MODULUS:
+            return self._sampled(digits)
+        return float(modular_product_accuracy(self.task.modulus, self.task.base, self.digits, digits))
+
+    def limit(self) -> float:
+        """The accuracy as the test length grows without bound.
+
+        For modular addition gcd(p, b^n)/p (Theorem 5). For modular multiplication the same idea gives
+        sum over d | p' of (d/p') J2(p'/d)/p'^2 with p' = p/gcd(p, b^n) and Jordan's totient J2: slightly
+        more than gcd(p, b^n)/p, because two operands that are both divisible help each other.
+        """
+        if self.digits is None:
+            return 1.0
+        if self.task.modulus is None:
+            return 0.0
+        reduced = _reduced(self.task, self.digits)
+        if self.task.operation == "add":
+            return 1 / reduced
+        divisors = _divisors(reduced)
+        return float(sum(Fraction(d * _jordan2(reduced // d), reduced**3) for d in divisors))
+
+    def _sampled(self, digits: int) -> float:
+        test = domain(f"D_ab{digits}")
+        a, b = test.sample(stream(0, 9, digits), SAMPLES, self.task.base)
+        return float((self(a, b) == self.task.compute_digits(a, b)).all(1).mean())
+
+
+def predicted_function(task: Task, train: Domain, positions: str) -> PredictedFunction:
+    """The function that a model trained on `train` with `positions` is predicted to compute.
+
+    >>> from arithlab.arithmetic.tasks import task
+    >>> str(predicted_function(task("add"), domain("D_4"), "learned"))
+    '(a mod 10^4) + (b mod 10^4)'
+    >>> str(predicted_function(task("add"), domain("D_4"), "rope"))
+    'a + b'
+    """
+    if positions not in ABSOLUTE + RELATIVE:
+        raise UnknownName("positions", positions, ABSOLUTE + RELATIVE)
+    train.check(task.base)
+    n, base = train.digits, task.base
+    seen = [train.seen_digits(place, base) for place in range(n)]
+    unread = tuple(next(iter(values)) if len(values) == 1 else None for values in seen)
+    unread = unread if any(d is not None for d in unread) else ()
+    if task.modulus is None:
+        invariant = task.operation == "add" and positions in RELATIVE and not unread
+    else:
+        invariant = _reduced(task, n) == 1 and not unread
+    return PredictedFunction(task, None if invariant else n, unread)
+
+
+def predict(task: Task, train: Domain, positions: str, lengths: list[int]) -> list[dict]:
+    """Per test length: what is computed on D_ab, how often that is right, and the limit, as fractions.
+
+    >>> from arithlab.arithmetic.tasks import task
+    >>> row = predict(task("add mod 150"), domain("D_4"), "learned", [9])[0]
+    >>> round(row["predicted_accuracy"], 6), row["predicted_function"]
+    (0.333333, '((a mod 10^4) + (b mod 10^4)) mod 150')
+    """
+    function = predicted_function(task, train, positions)
+    return [
+        {
+            "digits": digits,
+            "predicted_accuracy": function.accuracy(digits),
+            "limit_accuracy": function.limit(),
+            "predicted_function": str(function),
+        }
+        for digits in lengths
+    ]
+
+
+def modular_sum_accuracy(modulus: int, base: int, n: int, m: int) -> Fraction:
+    """How often ((a mod b^n) + (b mod b^n)) mod p is right on D_ab m, m > n: exact, for any modulus.
+
+    With a = A b^n + a0 it is right iff p' = p/gcd(p, b^n) divides A + B (proof of Theorem 5).
+
+    >>> modular_sum_accuracy(101, 10, 4, 6)
+    Fraction(41, 4050)
+    """
+    reduced = modulus // gcd(modulus, base**n)
+    low, count = base ** (m - n - 1), (base - 1) * base ** (m - n - 1)
+    full, extra = divmod(count, reduced)  # each residue `full` times, `extra` of them (from low on) once more
+    hits = full * full * reduced + 2 * full * extra
+    # pairs of extra residues low + x, low + y with x + y = -2 low (mod p'), 0 <= x, y < extra
+    total = -2 * low % reduced
+    while total <= 2 * extra - 2:
+        hits += min(total + 1, 2 * extra - 1 - total)
+        total += reduced
+    return Fraction(hits, count * count)
+
+
+def modular_product_accuracy(modulus: int, base: int, n: int, m: int) -> Fraction:
+    """How often ((a mod b^n)(b mod b^n)) mod p is right on D_ab m, m > n: exact count by residues.
+
+    With a = A b^n + a0 it is right iff p' = p/gcd(p, b^n) divides B a + A b0.
+
+    >>> float(modular_product_accuracy(51, 10, 3, 4))
+    0.02398253086419753
+    """
+    p = modulus // gcd(modulus, base**n)
+    high, low = _residue_counts(base ** (m - n - 1), (base - 1) * base ** (m - n - 1), p), _residue_counts(0, base**n, p)
+    residues = np.arange(p)
+    products = np.outer(residues, residues) % p
+    shift = base**n % p
+    # for every (A, a): S[A, a] = number of (B, b0) with B a + A b0 = 0; counts are q or q + 1, so that
+    # products of small integers are summed (exactly) in float64 and joined as Python integers
+    (q_high, e_high), (q_low, e_low) = high, low
+
+    def spread(weights: np.ndarray, sign: int) -> np.ndarray:
+        """table[x, r] = sum of weights[y] over y with x y = sign r (mod p)."""
+        table = np.zeros((p, p))
+        np.add.at(table, (np.repeat(residues, p), (sign * products).ravel() % p), np.tile(weights, p))
+        return table
+
+    ones = np.ones(p)
+    terms = [
+        (q_h * q_l, spread(w_h, -1) @ spread(w_l, 1).T)
+        for q_h, w_h in ((q_high, ones), (1, e_high))
+        for q_l, w_l in ((q_low, ones), (1, e_low))
+    ]
+    hits = 0
+    for A in range(p):
+        # a = A b^n + a0 (mod p): the row of S reordered by a0
+        row = sum(factor * table[(A * shift + residues) % p, A].astype(np.int64).astype(object) for factor, table in terms)
+        weight_low = q_low + e_low.astype(np.int64).astype(object)
+        hits += (q_high + int(e_high[A])) * int((weight_low * row).sum())
+    return Fraction(hits, ((base - 1) * base ** (m - n - 1) * base**n) ** 2)
+
+
+def _residue_counts(low: int, count: int, p: int) -> tuple[int, np.ndarray]:
+    """How often each residue mod p occurs among low, ..., low + count - 1: (q, e) meaning q + e[r]."""
+    full, extra = divmod(count, p)
+    more = np.zeros(p)
+    more[(low + np.arange(extra)) % p if extra else []] = 1
+    return full, more
+
+
+def _reduced(task: Task, n: int) -> int:
+    return task.modulus // gcd(task.modulus, task.base**n)
+
+
+def _divisors(number: int) -> list[int]:
+    small = [d for d in range(1, int(number**0.5) + 1) if number % d == 0]
+    return sorted({*small, *(number // d for d in small)})
+
+
+def _jordan2(number: int) -> int:
+    """Pairs (x, y) modulo `number` without a common factor with it."""
+    out, rest, prime = number * number, number, 2
+    while prime * prime <= rest:
+        if rest % prime == 0:
+            out = out // (prime * prime) * (prime * prime - 1)
+            while rest % prime == 0:
+                rest //= prime
+        prime += 1
+    return out if rest == 1 else out // (rest * rest) * (rest * rest - 1)
