@@ -1,1 +1,1 @@
-""""""
+"""Positional encodings and the Transformer (torch)."""
