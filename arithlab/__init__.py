@@ -1,3 +1,40 @@
-"""arithlab: how small Transformers generalise, or fail to, on arithmetic."""
+"""arithlab: how small Transformers generalise, or fail to, on arithmetic.
+
+The names that notebooks use; each is imported when it is first touched, so that `import arithlab` is quick.
+"""
+
+import importlib
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "ArithlabError": "errors",
+    "task": "arithmetic.tasks",
+    "domain": "arithmetic.domains",
+    "format_": "arithmetic.formats",
+    "Experiment": "training.experiment",
+    "Answerer": "training.answer",
+    "answer": "training.answer",
+    "fit": "training.fit",
+    "train": "training.fit",
+    "evaluate": "training.evaluate",
+    "length_map": "training.evaluate",
+    "equivalence": "training.evaluate",
+    "place_accuracy": "training.evaluate",
+    "find_run": "training.runs",
+    "list_runs": "training.runs",
+}
+
+__all__ = [*_HOME]
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module 'arithlab' has no attribute {name!r}; it has {', '.join(_HOME)}")
+    value = getattr(importlib.import_module(f"arithlab.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*_HOME, "__version__"]

@@ -1,1 +1,1 @@
-""""""
+"""Experiments, training, evaluation and the runs they leave on disk (torch)."""

@@ -1,0 +1,102 @@
+"""Free-running answers: what a model writes when it is asked, token by token."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from ..arithmetic import digits as dg
+from ..errors import ArithlabError, shorten
+from ..model.transformer import Cache
+from .experiment import Experiment
+from .runs import Run
+
+
+class Answerer(Protocol):
+    """Anything that maps question strings to answer strings: `["349+705"]` to `["1054"]`."""
+
+    def __call__(self, questions: list[str]) -> list[str]:
+        """One answer per question, in the same order."""
+
+
+def answerer(model: Run | Answerer | Callable[[str], str]) -> Answerer:
+    """An Answerer made of a run, of a function of a list of questions, or of a function of one question.
+
+    >>> answerer(lambda question: question.split("+")[0])(["1+2", "3+4"])
+    ['1', '3']
+    """
+    if isinstance(model, Run):
+        return lambda questions: answer(model, questions)
+    if not callable(model):
+        raise ArithlabError(f"{shorten(model)} answers no questions: give a run, or a function from question to answer.")
+
+    def call(questions: list[str]) -> list[str]:
+        problem = None
+        for whole in (True, False):
+            try:
+                answers = model(questions) if whole else [model(question) for question in questions]
+            except Exception as error:  # a function of one question may fail in any way on a list
+                problem = problem or error if whole else error
+                continue
+            if isinstance(answers, (list, tuple)) and len(answers) == len(questions) and all(isinstance(x, str) for x in answers):
+                return list(answers)
+        reason = f"it raised {type(problem).__name__}: {problem}" if problem else "it did not return one string per question"
+        raise ArithlabError(f"the answering function cannot be used: {reason}.") from problem
+
+    return call
+
+
+def check_length(experiment: Experiment, digits: int) -> None:
+    """Raise ArithlabError where a run cannot even be shown operands of so many digits."""
+    experiment.format_.check(experiment.task_, digits)
+    limit = experiment.context or experiment.shape.context
+    if experiment.positions == "learned" and experiment.format_.width is None:
+        limit = limit or experiment.format_.length(experiment.task_, max(9, experiment.train_domain.digits)) - 1
+        needed = experiment.format_.length(experiment.task_, digits) - 1
+        if needed > limit:
+            raise ArithlabError(
+                f"operands of {digits} digits need {needed} learned positions and this run has {limit}: "
+                "ask shorter questions, or train with a larger context."
+            )
+
+
+def answer(run: Run, questions: list[str]) -> list[str]:
+    """What the run's model answers, decoded greedily with a cache of keys and values.
+
+    Anything in an answer that is no digit shows as `?`. Raises ArithlabError for a question that the
+    run's task or format cannot take.
+    """
+    e = run.experiment
+    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+    operands = [e.task_.parse_question(question) for question in questions]
+    for i, (a, b) in enumerate(operands):
+        la, lb = int(dg.lengths(a[None])[0]), int(dg.lengths(b[None])[0])
+        check_length(e, max(la, lb))
+        groups[(0, 0) if e.format_.width else (la, lb)].append(i)
+    answers = [""] * len(questions)
+    for rows in groups.values():
+        width = max(max(len(operands[i][0]), len(operands[i][1])) for i in rows)
+        a, b = (np.concatenate([dg.fit_width(operands[i][side][None], width) for i in rows]) for side in (0, 1))
+        for i, ids in zip(rows, _decode(run, a, b), strict=True):
+            answers[i] = e.format_.decode(e.task_, ids)
+    return answers
+
+
+def _decode(run: Run, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Greedy continuations of prompts of one length: token ids (N, S)."""
+    e = run.experiment
+    vocabulary = e.format_.vocabulary(e.task_)
+    tokens = e.format_.encode(e.task_, a, b, np.zeros((len(a), 1), np.uint8))
+    prompt = torch.from_numpy(tokens.ids[:, : -tokens.tail]).long()
+    most = e.task_.answer_width(a.shape[1]) + 1 if e.format_.width is None else tokens.tail
+    end = vocabulary.index(";") if ";" in vocabulary else None
+    cache, written, read = Cache(), [], prompt
+    with torch.inference_mode():
+        for _ in range(most):
+            read = run.model(read, tail=1, cache=cache).argmax(-1)
+            written.append(read)
+            if end is not None and all((torch.cat(written, 1) == end).any(1)):
+                break
+    return torch.cat(written, 1).numpy()

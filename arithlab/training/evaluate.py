@@ -1,0 +1,224 @@
+"""Evaluation: exact match by test length, against the truth and against the predicted function.
+
+Exact match needs one forward pass, not one per digit: greedy decoding writes exactly the answer c if and
+only if, with c given as input, every next-token argmax is the next token of c (by induction over tokens).
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ..arithmetic import batches
+from ..arithmetic import digits as dg
+from ..arithmetic.domains import Domain, domain
+from ..arithmetic.formats import Tokens
+from ..arithmetic.tasks import Task, task
+from ..errors import ArithlabError, UnknownName
+from ..model.transformer import Probe, Transformer
+from .answer import Answerer, answerer, check_length
+from .experiment import Experiment
+from .runs import Run
+
+FAMILIES = ("D", "D_ab")
+CHUNK_TOKENS = 200_000  # tokens per forward pass: memory stays small, the machine stays busy
+Function = Callable[[np.ndarray, np.ndarray], np.ndarray]  # digit arrays of operands to digits of answers
+
+
+def wilson(hits: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """The 95 % Wilson score interval of a share of hits among n, as fractions.
+
+    >>> [round(x, 4) for x in wilson(1000, 1000)]
+    [0.9962, 1.0]
+    """
+    share = hits / n
+    centre = share + z * z / (2 * n)
+    spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def test_domain(family: str, digits: int) -> Domain:
+    """The papers' test domain of a length: D_n or D_ab n.
+
+    >>> str(test_domain("D_ab", 4))
+    'D_ab4'
+    """
+    if family not in FAMILIES:
+        raise UnknownName("test domain", family, FAMILIES)
+    return domain(f"D_{digits}" if family == "D" else f"D_ab{digits}")
+
+
+test_domain.__test__ = False  # not a test
+
+
+def matching_tokens(model: Transformer, tokens: Tokens, probe: Probe | None = None) -> np.ndarray:
+    """Whether the argmax is right, for the last `tokens.tail` tokens: bool (N, S); unsupervised ones count as right."""
+    ids, tail = torch.from_numpy(tokens.ids), tokens.tail
+    device = next(model.parameters()).device
+    rows = max(1, CHUNK_TOKENS // ids.shape[1])
+    found = []
+    with torch.inference_mode():
+        for chunk in ids.split(rows):
+            chunk = chunk.to(device, torch.long)
+            found.append((model(chunk[:, :-1], tail=tail, probe=probe).argmax(-1) == chunk[:, -tail:]).cpu().numpy())
+    return np.concatenate(found) | ~tokens.supervised[:, -tail:]
+
+
+def exact_matches(model: Transformer, tokens: Tokens, probe: Probe | None = None) -> np.ndarray:
+    """Whether greedy decoding would write exactly the answer in `tokens`: bool (N,)."""
+    return matching_tokens(model, tokens, probe).all(1)
+
+
+def test_sets(experiment: Experiment, lengths: Iterable[int], count: int) -> list[tuple[int, Tokens, Tokens]]:
+    """(digits, tokens with the true answer, tokens with the predicted one) of each length in the test family."""
+    e, sets = experiment, []
+    for digits in lengths:
+        a, b = batches.held_out_pairs(test_domain(e.test_family, digits), e.base, count)
+        truth, predicted = e.format_.encode(e.task_, a, b), e.format_.encode(e.task_, a, b, e.predicted(a, b))
+        sets.append((digits, truth, predicted))
+    return sets
+
+
+test_sets.__test__ = False  # not a test
+
+
+def evaluate(
+    model: Run | Answerer | Callable,
+    digits: Sequence[int] = range(1, 10),
+    *,
+    test_family: str | None = None,
+    n: int = 10_000,
+    on: str | Task | None = None,
+    predicted: Function | None = None,
+) -> pd.DataFrame:
+    """One row per test length: exact match with the truth and agreement with the predicted function.
+
+    model: a run, or anything that answers question strings (then give the task as `on`, and the function
+    to compare with as `predicted`; without it agreement is empty). Columns: domain, digits, n,
+    exact_match, low, high (95 % Wilson interval), agreement, agreement_low, agreement_high. Small domains
+    are tested whole: n is then the number of their test pairs.
+
+    >>> evaluate(lambda q: str(sum(map(int, q.split("+")))), [1, 2], on="add", n=100)["exact_match"].tolist()
+    [1.0, 1.0]
+    """
+    judge = _judge(model, on, predicted)
+    family = test_family or ("D" if judge.task.modulus is None else "D_ab")
+    rows = []
+    for length in digits:
+        test = test_domain(family, length)
+        a, b = batches.held_out_pairs(test, judge.task.base, n)
+        hits, agree = judge.compare(a, b)
+        row = {"domain": str(test), "digits": length, "n": len(a), "exact_match": hits.mean()}
+        row["low"], row["high"] = wilson(hits.sum(), len(a))
+        if agree is not None:
+            row["agreement"] = agree.mean()
+            row["agreement_low"], row["agreement_high"] = wilson(agree.sum(), len(a))
+        else:
+            row["agreement"] = row["agreement_low"] = row["agreement_high"] = None
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def length_map(
+    model: Run | Answerer | Callable,
+    digits: Sequence[int] = range(1, 10),
+    *,
+    n: int = 100,
+    on: str | Task | None = None,
+    predicted: Function | None = None,
+) -> pd.DataFrame:
+    """Accuracy for every pair of operand lengths: columns a_digits, b_digits, n, exact_match, agreement."""
+    judge = _judge(model, on, predicted)
+    base, rows = judge.task.base, []
+    for i in digits:
+        for j in digits:
+            a, _ = domain(f"D_ab{i}").sample(batches.stream(0, batches.TEST, i, j, 0), 15 * n + 300, base)
+            b, _ = domain(f"D_ab{j}").sample(batches.stream(0, batches.TEST, i, j, 1), 15 * n + 300, base)
+            width = max(i, j)
+            a, b = dg.fit_width(a, width), dg.fit_width(b, width)
+            keep = np.flatnonzero(batches.is_test_pair(a, b))[:n]
+            hits, agree = judge.compare(a[keep], b[keep])
+            mean = None if agree is None else agree.mean()
+            rows.append({"a_digits": i, "b_digits": j, "n": len(keep), "exact_match": hits.mean(), "agreement": mean})
+    return pd.DataFrame(rows)
+
+
+def place_accuracy(run: Run, digits: Sequence[int] = range(1, 10), *, n: int = 2_000) -> pd.DataFrame:
+    """Share of right digits per place of the answer, the digits below given: columns digits, place, accuracy."""
+    e, rows = run.experiment, []
+    for length in digits:
+        a, b = batches.held_out_pairs(test_domain(e.test_family, length), e.base, n)
+        check_length(e, length)
+        tokens = e.format_.encode(e.task_, a, b)
+        right = matching_tokens(run.model, tokens)
+        shape = tokens.ids.shape
+        places, answer = np.broadcast_to(tokens.place, shape), np.broadcast_to(tokens.role == 4, shape)
+        for place in range(e.task_.answer_width(length)):
+            here = ((places == place) & answer)[:, -tokens.tail :]
+            if here.any():
+                rows.append({"digits": length, "place": place, "accuracy": right[here].mean()})
+    return pd.DataFrame(rows)
+
+
+def equivalence(
+    model: Run | Answerer | Callable,
+    digits: int,
+    candidates: dict[str, Function] | None = None,
+    *,
+    n: int = 1_000,
+    on: str | Task | None = None,
+) -> pd.DataFrame:
+    """Which function of the operands the answers equal, best first: columns candidate, agreement, low, high.
+
+    candidates: functions of two digit arrays; by default the truth and the operands modulo every power of the base.
+    """
+    judge = _judge(model, on, None)
+    t = judge.task
+    if candidates is None:
+        from ..arithmetic.theory import PredictedFunction
+
+        functions = [PredictedFunction(t)] + [PredictedFunction(t, k) for k in range(1, digits)]
+        candidates = {str(function): function for function in functions}
+    a, b = batches.held_out_pairs(domain(f"D_ab{digits}"), t.base, n)
+    rows = []
+    for name, function in candidates.items():
+        hits = judge.matches(a, b, function(a, b))
+        low, high = wilson(hits.sum(), len(a))
+        rows.append({"candidate": name, "agreement": hits.mean(), "low": low, "high": high})
+    return pd.DataFrame(rows).sort_values("agreement", ascending=False, ignore_index=True)
+
+
+class _Judge:
+    """Decides which answers of a model equal given ones; runs take the one-pass way, answerers write theirs."""
+
+    def __init__(self, model: Run | Answerer, t: Task, predicted: Function | None):
+        self.model, self.task, self.predicted = model, t, predicted
+
+    def compare(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Matches with the truth, and with the predicted function where there is one."""
+        hits = self.matches(a, b, self.task.compute_digits(a, b))
+        return hits, None if self.predicted is None else self.matches(a, b, self.predicted(a, b))
+
+    def matches(self, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+        """Whether the answers to a, b are c: bool (N,)."""
+        if isinstance(self.model, Run):
+            e = self.model.experiment
+            check_length(e, int(max(dg.lengths(a).max(), dg.lengths(b).max())))
+            return exact_matches(self.model.model, e.format_.encode(e.task_, a, b, c))
+        questions = [self.task.write_question(x, y) for x, y in zip(a, b, strict=True)]
+        answers = self.model(questions)
+        wanted = [dg.write(row) for row in c]
+        return np.array([(given.strip().lstrip("0") or "0") == right for given, right in zip(answers, wanted, strict=True)])
+
+
+def _judge(model: Run | Answerer | Callable, on: str | Task | None, predicted: Function | None) -> _Judge:
+    if isinstance(model, Run):
+        if on is not None and task(on) != model.experiment.task_:
+            raise ArithlabError(f"this run was trained for {model.experiment.task!r}, not for {str(on)!r}: leave `on` out.")
+        return _Judge(model, model.experiment.task_, predicted or model.experiment.predicted)
+    if on is None:
+        raise ArithlabError("say which task the model answers, for example on='add'.")
+    return _Judge(answerer(model), task(on), predicted)

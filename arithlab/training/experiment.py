@@ -1,0 +1,179 @@
+"""An experiment: everything that decides what a run will be, in one frozen description."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields, replace
+
+from ..arithmetic import theory
+from ..arithmetic.domains import Domain, domain
+from ..arithmetic.formats import Format, format_
+from ..arithmetic.tasks import Task, task
+from ..errors import ArithlabError, ConfigError, UnknownName, shorten
+from ..model.positions import positions_class
+from ..model.transformer import Shape, Transformer, shape_of
+
+OPTIMIZERS = ("muon", "adamw")
+SCHEDULES = ("linear", "cosine", "constant")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What to train. Every field has the fast preset's value; `faithful` gives the paper's.
+
+    >>> Experiment(task="add mod 101", positions="rope").id == Experiment(positions="rope", task="add mod 101").id
+    True
+    """
+
+    task: str = "add"  # what to compute: `add`, `mul`, `add mod 101`, `mul mod 50 base 7`
+    train: str = "D_4"  # training domain: `D_4`, `D_ab4`, `D_4+D_5`, ...
+    format: str = "padded 9"  # how examples are written: `padded 9`, `unpadded`, `p1`, `p2 5`, ...
+    size: str = "tiny"  # a name from SIZES, or layers-heads-width
+    positions: str = "learned"  # a name from POSITIONS
+    steps: int = 1_000  # optimiser steps
+    batch: int = 256  # examples per step
+    optimizer: str = "muon"  # muon: Muon for the blocks' matrices, AdamW for the rest | adamw
+    lr: float = 3e-3  # peak learning rate of AdamW
+    matrix_lr: float = 0.02  # peak learning rate of Muon
+    weight_decay: float = 0.1  # decoupled, on matrices and embeddings
+    dropout: float = 0.0  # on embeddings, attention and both outputs of a block
+    warmup: int = 50  # steps of linear rise
+    schedule: str = "linear"  # fall after the warm-up: linear (to 0) | cosine (to a tenth) | constant
+    pairs: int | None = None  # so many distinct training pairs; None = fresh pairs at every step
+    context: int | None = None  # longest sequence in tokens; None = what the test lengths need
+    seed: int = 0  # of initialisation, batches and dropout
+
+    def __post_init__(self):
+        for name in ("task", "train", "format"):
+            object.__setattr__(self, name, _canonical(name, getattr(self, name)))
+        problems = [str(problem) for problem in self._problems()]
+        if problems:
+            raise ConfigError(" ".join(problems))
+
+    def _problems(self):
+        """Yields every reason why this experiment cannot run."""
+        for f in fields(self):
+            value, kind = getattr(self, f.name), f.type
+            if kind is float and isinstance(value, int) and not isinstance(value, bool):
+                object.__setattr__(self, f.name, float(value))
+            elif not isinstance(value, kind) or isinstance(value, bool):
+                yield f"{f.name} {shorten(value)}: allowed is {getattr(kind, '__name__', kind)}."
+                return
+        lowest = {"steps": 1, "batch": 1, "pairs": 1, "context": 1, "seed": 0, "warmup": 0}
+        for name, low in lowest.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value < 2**63:
+                yield f"{name} {shorten(value)}: allowed are whole numbers from {low}."
+        for name in ("lr", "matrix_lr", "weight_decay"):
+            if not 0 <= getattr(self, name) < 1e3:
+                yield f"{name} {getattr(self, name)}: allowed are numbers from 0, usually far below 1."
+        if not 0 <= self.dropout < 1:
+            yield f"dropout {self.dropout}: allowed are numbers from 0 to below 1."
+        try:
+            positions_class(self.positions)
+        except ArithlabError as error:
+            yield error
+        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in known:
+                yield UnknownName(name, getattr(self, name), known)
+        try:
+            shape = shape_of(self.size)
+            self.train_domain.check(self.base)
+            self.format_.check(self.task_, self.train_domain.digits)
+            needed = self._needed_context()
+            have = self.context or shape.context or needed
+            if self.positions == "learned" and have < needed:
+                yield f"a context of {have} tokens is too short: {self.task!r} in the format {self.format!r} needs {needed}."
+            if self.positions == "rope" and shape.width // shape.heads % 2:
+                yield f"rope needs heads of even width, and {self.size!r} has heads {shape.width // shape.heads} wide."
+        except ArithlabError as error:
+            yield error
+
+    @classmethod
+    def faithful(cls, **changes) -> "Experiment":
+        """The settings of 2407.17963 (addition): 66 tokens, MiniGPT, AdamW, dropout 0.2, 8 million steps of 64."""
+        paper = {
+            "format": "p1", "size": "mini", "steps": 8_000_000, "batch": 64, "optimizer": "adamw", "lr": 1e-3,
+            "weight_decay": 0.1, "dropout": 0.2, "warmup": 100, "schedule": "cosine",
+        }  # fmt: skip
+        return cls(**{**paper, **changes})
+
+    def with_(self, **changes) -> "Experiment":
+        """The same experiment with some fields changed."""
+        unknown = sorted(set(changes) - {f.name for f in fields(self)})
+        if unknown:
+            raise UnknownName("experiment field", unknown[0], [f.name for f in fields(self)])
+        return replace(self, **changes)
+
+    @property
+    def task_(self) -> Task:
+        """The task itself."""
+        return task(self.task)
+
+    @property
+    def base(self) -> int:
+        """The number base."""
+        return self.task_.base
+
+    @property
+    def train_domain(self) -> Domain:
+        """The training domain itself."""
+        return domain(self.train)
+
+    @property
+    def format_(self) -> Format:
+        """The format itself."""
+        return format_(self.format)
+
+    @property
+    def shape(self) -> Shape:
+        """Size and make of the model."""
+        return shape_of(self.size)
+
+    @property
+    def predicted(self) -> theory.PredictedFunction:
+        """The function that theory says the trained model computes."""
+        return theory.predicted_function(self.task_, self.train_domain, self.positions)
+
+    @property
+    def test_family(self) -> str:
+        """The papers' test domains: D_n for plain arithmetic, D_ab for a modulus."""
+        return "D" if self.task_.modulus is None else "D_ab"
+
+    @property
+    def test_lengths(self) -> list[int]:
+        """Operand lengths followed during training: 1 to 9 where the format has room for them."""
+        return list(range(1, min(self._longest_operand(), 9) + 1))
+
+    def _longest_operand(self) -> int:
+        """Digits of the longest operand that the automatic context has room for."""
+        return self.format_.width or max(9, self.train_domain.digits)
+
+    def _needed_context(self) -> int:
+        return self.format_.length(self.task_, self._longest_operand()) - 1
+
+    def model(self) -> Transformer:
+        """A freshly initialised model (the caller seeds torch)."""
+        vocabulary = self.format_.vocabulary(self.task_)
+        return Transformer(self.shape, len(vocabulary), self.context or self._needed_context(), self.positions, self.dropout)
+
+    @property
+    def id(self) -> str:
+        """The run id: a hash of every field that differs from its default, so that new fields change no id."""
+        changed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:12]
+
+    def to_json(self) -> dict:
+        """All fields."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict) -> "Experiment":
+        """The inverse of `to_json`."""
+        if not isinstance(data, dict):
+            raise ConfigError(f"an experiment is a JSON object, not {shorten(data)}.")
+        return cls().with_(**data)
+
+
+def _canonical(name: str, value: object) -> str:
+    parse = {"task": task, "train": domain, "format": format_}[name]
+    return str(parse(value))

@@ -1,0 +1,221 @@
+"""Runs on disk: a folder per experiment, written so that nothing half-written is ever taken for whole.
+
+    <run id>/  config.json  metrics.jsonl  checkpoints/  final.safetensors  summary.json  manifest.json
+
+The manifest is written last and holds the sha256 of the rest: a run is finished iff it is there and agrees.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import filelock
+import pandas as pd
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from ..errors import ArithlabError, CheckpointCorrupt, RunBusy, RunMissing, shorten
+from ..model.transformer import Transformer
+from .experiment import Experiment
+
+KEPT_CHECKPOINTS = 2
+
+
+def output_folder() -> Path:
+    """Where results go: $ARITHLAB_OUT, else `outputs` of the checkout around the current folder, else ./outputs."""
+    if os.environ.get("ARITHLAB_OUT"):
+        return Path(os.environ["ARITHLAB_OUT"]).absolute()
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "notebooks").is_dir() and (folder / "outputs").is_dir():
+            return folder / "outputs"
+    return here / "outputs"
+
+
+def write_file(path: Path, data: bytes | str) -> None:
+    """Write a whole file or none: a temporary name in the same folder, fsync, rename."""
+    data = data.encode() if isinstance(data, str) else data
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise ArithlabError(
+            f"cannot write {path}: {error.strerror or error}. Free some space or choose another folder with "
+            "ARITHLAB_OUT, then start again: nothing that was there is lost."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+class Run:
+    """What an experiment left behind, or is leaving. `Run.of(experiment)` names it, `find_run(text)` looks it up."""
+
+    def __init__(self, path: Path, experiment: Experiment):
+        self.path, self.experiment = path, experiment
+
+    def __repr__(self) -> str:
+        e = self.experiment
+        state = "finished" if self.finished else "not finished"
+        return f"Run {self.id}: {e.task}, {e.train}, {e.positions}, {e.size}, seed {e.seed} ({state})"
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> "Run":
+        """The run of an experiment: the recorded one where there is one, else the folder under runs/."""
+        root = output_folder()
+        recorded = cls(root / "reference" / experiment.id, experiment)
+        return recorded if recorded.finished else cls(root / "runs" / experiment.id, experiment)
+
+    @property
+    def id(self) -> str:
+        """The run id: a hash of the experiment."""
+        return self.experiment.id
+
+    @property
+    def finished(self) -> bool:
+        """Whether the manifest is there and the hashes agree."""
+        try:
+            manifest = json.loads((self.path / "manifest.json").read_text())
+            return all(_sha256(self.path / name) == digest for name, digest in manifest["sha256"].items())
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+            return False
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """The training curve: columns step, loss, digits, exact_match, agreement (fractions)."""
+        rows = []
+        with contextlib.suppress(FileNotFoundError), open(self.path / "metrics.jsonl") as file:
+            for line in file:
+                record = json.loads(line)
+                rows += [{"step": record["step"], "loss": record["loss"], **row} for row in record["rows"]]
+        return pd.DataFrame(rows, columns=["step", "loss", "digits", "exact_match", "agreement"])
+
+    @property
+    def summary(self) -> dict:
+        """What a finished run reports: parameters, steps, seconds, device."""
+        if not self.finished:
+            raise RunMissing(f"run {self.id} is not finished: train it first.")
+        return json.loads((self.path / "summary.json").read_text())
+
+    @cached_property
+    def model(self) -> Transformer:
+        """The trained model, in evaluation mode, on the CPU."""
+        tensors, _ = read_tensors(self.path / "final.safetensors")
+        model = self.experiment.model().eval()
+        try:
+            model.load_state_dict(tensors, strict=not self.experiment.shape.tied)
+        except RuntimeError as error:
+            raise CheckpointCorrupt(f"{self.path / 'final.safetensors'} does not fit the run's config.json.") from error
+        return model
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Held by the one process that trains this run."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ArithlabError(
+                f"cannot write to {self.path.parent}: {error.strerror}. Choose another folder with ARITHLAB_OUT."
+            ) from error
+        holder = self.path.with_suffix(".holder")
+        try:
+            with filelock.FileLock(self.path.with_suffix(".lock"), timeout=0):
+                write_file(holder, f"process {os.getpid()} on {os.uname().nodename}")
+                yield
+                holder.unlink(missing_ok=True)
+        except filelock.Timeout:
+            who = holder.read_text() if holder.exists() else "another process"
+            raise RunBusy(f"run {self.id} is being trained by {who}: wait for it, or change the seed.") from None
+
+    def checkpoints(self) -> list[Path]:
+        """Checkpoints on disk, newest first."""
+        return sorted((self.path / "checkpoints").glob("step-*.safetensors"), reverse=True)
+
+    def save_checkpoint(self, step: int, tensors: dict[str, Tensor], scalars: dict) -> None:
+        """Write the checkpoint of a step and drop all but the last few."""
+        write_tensors(self.path / "checkpoints" / f"step-{step:09d}.safetensors", tensors, {**scalars, "step": step})
+        for old in self.checkpoints()[KEPT_CHECKPOINTS:]:
+            old.unlink(missing_ok=True)
+
+    def finish(self, tensors: dict[str, Tensor], summary: dict) -> None:
+        """Write weights and summary, then the manifest that makes the run a finished one."""
+        write_tensors(self.path / "final.safetensors", tensors, {"experiment": self.id})
+        write_file(self.path / "summary.json", json.dumps(summary, indent=1))
+        names = ["config.json", "metrics.jsonl", "final.safetensors", "summary.json"]
+        digests = {name: _sha256(self.path / name) for name in names}
+        write_file(self.path / "manifest.json", json.dumps({"run": self.id, "sha256": digests}, indent=1))
+        for old in self.checkpoints():
+            old.unlink(missing_ok=True)
+
+
+def find_run(text: str | Path) -> Run:
+    """The finished run with this id, an unambiguous beginning of an id, or a folder."""
+    root = output_folder()
+    folder = Path(text)
+    if re.fullmatch(r"[0-9a-f]{1,12}", str(text)) and not (folder / "config.json").is_file():
+        found = {path.name: path for kind in ("runs", "reference") for path in (root / kind).glob(f"{text}*") if path.is_dir()}
+        if len(found) != 1:
+            problem = "no run begins" if not found else f"{len(found)} runs begin"
+            raise RunMissing(f"{problem} with {shorten(str(text))} in {root}: give {'another' if not found else 'a longer'} id.")
+        folder = next(iter(found.values()))
+    elif not folder.is_dir():
+        raise RunMissing(f"no run {shorten(str(text))}: give a run id, the beginning of one, or a run's folder.")
+    try:
+        experiment = Experiment.from_json(json.loads((folder / "config.json").read_text()))
+    except (OSError, ValueError, ArithlabError) as error:
+        raise RunMissing(f"{folder} is not a run of this package (its config.json is missing or foreign).") from error
+    run = Run(folder, experiment)
+    if not run.finished:
+        raise RunMissing(f"run {run.id} in {folder} is not finished, or its files were altered: train it again.")
+    return run
+
+
+def list_runs() -> list[Run]:
+    """Every finished run, recorded ones included."""
+    root = output_folder()
+    runs = []
+    for config in sorted([*root.glob("runs/*/config.json"), *root.glob("reference/*/config.json")]):
+        with contextlib.suppress(ArithlabError):
+            runs.append(find_run(config.parent))
+    return runs
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], scalars: dict) -> None:
+    """A safetensors file, and its sha256 beside it: safetensors notices truncation but not a flipped bit."""
+    data = save_tensors({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"scalars": json.dumps(scalars)})
+    write_file(path.with_suffix(".sha256"), hashlib.sha256(data).hexdigest())
+    write_file(path, data)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
+    """Tensors and scalars of a file that `write_tensors` made; raises CheckpointCorrupt, never unpickles."""
+    try:
+        data = path.read_bytes()
+        digest = path.with_suffix(".sha256").read_text()
+    except OSError as error:
+        raise CheckpointCorrupt(f"{path}: {error.strerror}.") from error
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise CheckpointCorrupt(f"{path} is truncated or altered (its sha256 differs).")
+    try:
+        tensors = load_tensors(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        return tensors, json.loads(header["__metadata__"]["scalars"])
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointCorrupt(f"{path} is no checkpoint of this package.") from error
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
