@@ -12,6 +12,7 @@ _HOME = {
     "task": "arithmetic.tasks",
     "domain": "arithmetic.domains",
     "format_": "arithmetic.formats",
+    "predict": "training.evaluate",
     "Experiment": "training.experiment",
     "Answerer": "training.answer",
     "answer": "training.answer",

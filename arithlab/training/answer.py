@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ..arithmetic import digits as dg
+from ..arithmetic.tasks import Task
 from ..errors import ArithlabError, shorten
 from ..model.transformer import Cache
 from .experiment import Experiment
@@ -100,3 +101,48 @@ def _decode(run: Run, a: np.ndarray, b: np.ndarray) -> np.ndarray:
             if end is not None and all((torch.cat(written, 1) == end).any(1)):
                 break
     return torch.cat(written, 1).numpy()
+
+
+def rows_of(run: Run, questions: list[str]) -> list[dict]:
+    """One row per question: question, answer, truth, correct. `=` and what follows it are ignored.
+
+    The truth is worked out on digits, so questions may be as long as the format allows.
+    """
+    t = run.experiment.task_
+    asked = [t.write_question(*t.parse_question(question.split("=")[0])) for question in questions]
+    answers = answer(run, asked)
+    rows = []
+    for question, given in zip(asked, answers, strict=True):
+        a, b = t.parse_question(question)
+        width = max(len(a), len(b))
+        truth = dg.write(t.compute_digits(dg.fit_width(a[None], width), dg.fit_width(b[None], width))[0])
+        rows.append({"question": question, "answer": given, "truth": truth, "correct": given == truth})
+    return rows
+
+
+def lined_up(task: Task, row: dict) -> str:
+    """A row of `rows_of` written as on paper, with a mark under every wrong digit.
+
+    >>> from arithlab.arithmetic.tasks import task
+    >>> print(lined_up(task("add"), {"question": "1349+2705", "answer": "1054", "truth": "4054", "correct": False}))
+        1349
+      + 2705
+      ------
+        1054  model
+        4054  truth
+        ^
+    """
+    a, b = row["question"].split(task.symbol)
+    given, truth = row["answer"], row["truth"]
+    width = max(map(len, (a, b, given, truth)))
+    wrong = [x != y for x, y in zip(given.rjust(width), truth.rjust(width), strict=True)]
+    modulus = "" if task.modulus is None else f"  (mod {task.modulus})"
+    lines = [
+        f"    {a.rjust(width)}",
+        f"  {task.symbol} {b.rjust(width)}{modulus}",
+        f"  {'-' * (width + 2)}",
+        f"    {given.rjust(width)}  model",
+        f"    {truth.rjust(width)}  truth",
+        f"    {''.join('^' if x else ' ' for x in wrong).rstrip()}" if any(wrong) else "    all digits right",
+    ]
+    return "\n".join(lines)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..arithmetic import batches
+from ..arithmetic import batches, theory
 from ..arithmetic import digits as dg
 from ..arithmetic.domains import Domain, domain
 from ..arithmetic.formats import Tokens
@@ -34,6 +34,9 @@ def wilson(hits: float, n: int, z: float = 1.959964) -> tuple[float, float]:
     [0.9962, 1.0]
     """
     share = hits / n
+    if hits in (0, n):  # where rounding would leave 1e-160 for 0
+        edge = z * z / (n + z * z)
+        return (0.0, edge) if hits == 0 else (1 - edge, 1.0)
     centre = share + z * z / (2 * n)
     spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
@@ -122,6 +125,11 @@ def evaluate(
     return pd.DataFrame(rows)
 
 
+def predict(experiment: Experiment, digits: Sequence[int] = range(1, 10)) -> pd.DataFrame:
+    """What theory says the experiment will do on D_ab of each length; see `arithmetic.theory.predict`."""
+    return pd.DataFrame(theory.predict(experiment.task_, experiment.train_domain, experiment.positions, list(digits)))
+
+
 def length_map(
     model: Run | Answerer | Callable,
     digits: Sequence[int] = range(1, 10),
@@ -178,9 +186,7 @@ def equivalence(
     judge = _judge(model, on, None)
     t = judge.task
     if candidates is None:
-        from ..arithmetic.theory import PredictedFunction
-
-        functions = [PredictedFunction(t)] + [PredictedFunction(t, k) for k in range(1, digits)]
+        functions = [theory.PredictedFunction(t, k) for k in (None, *range(1, digits))]
         candidates = {str(function): function for function in functions}
     a, b = batches.held_out_pairs(domain(f"D_ab{digits}"), t.base, n)
     rows = []
