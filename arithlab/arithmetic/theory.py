@@ -30,6 +30,7 @@ from .tasks import Task
 ABSOLUTE = ("none", "learned", "sinusoidal")
 RELATIVE = ("rope", "alibi", "t5", "shaw")
 MAX_ENUMERATED_MODULUS = 1_500  # modular products: the count costs p^3 small multiplications
+MAX_FACTORED = 10**12
 SAMPLES = 100_000  # pairs where no exact count is at hand
 
 
@@ -87,8 +88,8 @@ class PredictedFunction:
             return self._sampled(digits)
         return float(modular_product_accuracy(self.task.modulus, self.task.base, self.digits, digits))
 
-    def limit(self) -> float:
-        """The accuracy as the test length grows without bound.
+    def limit(self) -> float | None:
+        """The accuracy as the test length grows without bound; None where p' is too large to factor.
 
         For modular addition gcd(p, b^n)/p (Theorem 5). For modular multiplication the same idea gives
         sum over d | p' of (d/p') J2(p'/d)/p'^2 with p' = p/gcd(p, b^n) and Jordan's totient J2: slightly
@@ -101,6 +102,8 @@ class PredictedFunction:
         reduced = _reduced(self.task, self.digits)
         if self.task.operation == "add":
             return 1 / reduced
+        if reduced > MAX_FACTORED:
+            return None
         divisors = _divisors(reduced)
         return float(sum(Fraction(d * _jordan2(reduced // d), reduced**3) for d in divisors))
 

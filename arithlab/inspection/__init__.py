@@ -1,1 +1,1 @@
-""""""
+"""Looking inside a trained model: attention maps, cut heads (torch)."""

@@ -1,1 +1,1 @@
-""""""
+"""Plots, widgets, exercises and headless execution (plotly, ipywidgets, papermill)."""

@@ -29,12 +29,12 @@ class Experiment:
     format: str = "padded 9"  # how examples are written: `padded 9`, `unpadded`, `p1`, `p2 5`, ...
     size: str = "tiny"  # a name from SIZES, or layers-heads-width
     positions: str = "learned"  # a name from POSITIONS
-    steps: int = 1_000  # optimiser steps
+    steps: int = 600  # optimiser steps
     batch: int = 256  # examples per step
     optimizer: str = "muon"  # muon: Muon for the blocks' matrices, AdamW for the rest | adamw
     lr: float = 3e-3  # peak learning rate of AdamW
     matrix_lr: float = 0.02  # peak learning rate of Muon
-    weight_decay: float = 0.1  # decoupled, on matrices and embeddings
+    weight_decay: float = 0.5  # decoupled, on matrices and embeddings
     dropout: float = 0.0  # on embeddings, attention and both outputs of a block
     warmup: int = 50  # steps of linear rise
     schedule: str = "linear"  # fall after the warm-up: linear (to 0) | cosine (to a tenth) | constant

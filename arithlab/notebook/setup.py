@@ -1,0 +1,56 @@
+"""The first cell of every notebook: versions, mode, output folder, and how figures are shown."""
+
+import json
+import os
+import platform
+from pathlib import Path
+
+import plotly
+import plotly.graph_objects as go
+import plotly.io as pio
+import torch
+from IPython.display import display
+
+from .. import __version__
+from ..errors import ArithlabError, shorten
+from ..training.runs import output_folder
+
+FIGURE_CONFIG = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
+
+
+def setup(quick: bool = False, seed: int = 0, out: str = "") -> bool:
+    """Prepare a notebook; returns whether it runs in quick mode.
+
+    quick: small models and few examples (about 90 seconds); ARITHLAB_QUICK=1 asks for it too.
+    seed: of everything that the notebook trains. out: output folder, "" for the usual one.
+    """
+    if not isinstance(quick, bool):
+        raise ArithlabError(f"QUICK {shorten(quick)}: allowed are True and False.")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ArithlabError(f"SEED {shorten(seed)}: allowed are whole numbers from 0.")
+    if not isinstance(out, str):
+        raise ArithlabError(f"OUT {shorten(out)}: give a folder as text, or '' for the usual one.")
+    if out:
+        os.environ["ARITHLAB_OUT"] = str(Path(out).absolute())
+    quick = quick or os.environ.get("ARITHLAB_QUICK") == "1"
+    pio.renderers["plotly_mimetype"].config = FIGURE_CONFIG
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    print(
+        f"arithlab {__version__} | Python {platform.python_version()} | torch {torch.__version__} | plotly {plotly.__version__}\n"
+        f"mode: {'quick' if quick else 'full'} | seed {seed} | {device} | results in {_short(output_folder())}"
+    )
+    return quick
+
+
+def show(figure: go.Figure) -> None:
+    """Display a figure. Its text alternative (layout.meta.alt) is shown where plotly is not at hand."""
+    alt = (figure.layout.meta or {}).get("alt")
+    if not alt:
+        raise ArithlabError("a figure needs a text alternative: set figure.layout.meta = {'alt': ...}.")
+    bundle = {"application/vnd.plotly.v1+json": {**json.loads(figure.to_json()), "config": FIGURE_CONFIG}, "text/plain": alt}
+    display(bundle, raw=True)
+
+
+def _short(path: Path) -> str:
+    """The path from the checkout on, so that executed notebooks do not name a home folder."""
+    return str(Path(*path.parts[-2:])) if path.is_absolute() else str(path)
