@@ -24,6 +24,15 @@ _HOME = {
     "place_accuracy": "training.evaluate",
     "find_run": "training.runs",
     "list_runs": "training.runs",
+    "attention": "inspection.attention",
+    "cut_heads": "inspection.attention",
+    "dependence": "arithmetic.dependence",
+    "setup": "notebook.setup",
+    "show": "notebook.setup",
+    "check": "notebook.exercises",
+    "TaskPicker": "notebook.widgets",
+    "AskBox": "notebook.widgets",
+    "TheoryExplorer": "notebook.widgets",
 }
 
 __all__ = [*_HOME]

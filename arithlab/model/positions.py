@@ -52,16 +52,21 @@ class Learned(Positions):
 
 
 class Sinusoidal(Positions):
-    """sin and cos of position / 10000^(2i/width), added to the embedding (Vaswani et al. 2017, section 3.5)."""
+    """sin and cos of position / 10000^(2i/width), added to the embedding (Vaswani et al. 2017, section 3.5).
+
+    Scaled to the size of a fresh token embedding; the paper scales the embeddings up instead.
+    """
+
+    scale = 0.02 * math.sqrt(2)
 
     def embed(self, index: Tensor) -> Tensor:
-        """Even columns sine, odd columns cosine."""
+        """Even columns sine, odd columns cosine, times `scale`."""
         half = torch.arange(0, self.width, 2, device=index.device)
         angle = index[:, None] * 10_000.0 ** (-half / self.width)
         out = torch.empty(len(index), self.width, device=index.device)
         out[:, 0::2] = angle.sin()
         out[:, 1::2] = angle.cos()[:, : self.width // 2]
-        return out
+        return self.scale * out
 
 
 class Rope(Positions):

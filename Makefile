@@ -1,0 +1,35 @@
+# The two commands: `make study` trains and executes the series, `make test` runs the tests.
+.DEFAULT_GOAL := help
+.PHONY: help setup study lab test clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+help:
+	@echo "make study   execute notebooks 00 to 05 in quick mode (about 10 minutes), headless"
+	@echo "make lab     open JupyterLab on the first notebook"
+	@echo "make test    run the test suite"
+	@echo "make setup   set up .venv alone; the others do it too when it is needed"
+
+setup: $(READY)
+
+# Done again only when what is to be installed has changed.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt setuptools
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[lab,dev]'
+	@touch $@
+
+study: $(READY)
+	@$(BIN)/arithlab run all --quick
+
+lab: $(READY)
+	@$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+
+test: $(READY)
+	@$(BIN)/python -m pytest -q
+
+clean:
+	rm -rf $(VENV) build *.egg-info

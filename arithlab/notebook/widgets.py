@@ -1,0 +1,273 @@
+"""Widgets: choose a task, see what theory predicts, train, stop, ask.
+
+Training runs in slices on the kernel's event loop: no thread, and the page stays alive, so that Stop works.
+Nothing trains before Train is pressed; executed headless, a widget only renders. Every state is also text.
+"""
+
+import asyncio
+import html
+import json
+import time
+
+import ipywidgets as w
+import pandas as pd
+import plotly.graph_objects as go
+
+from ..arithmetic import batches
+from ..arithmetic import digits as dg
+from ..arithmetic.tasks import Task, task
+from ..arithmetic.theory import predicted_function
+from ..errors import ArithlabError
+from ..model.positions import POSITIONS
+from ..model.transformer import SIZES
+from ..training.answer import lined_up, rows_of
+from ..training.estimate import seconds_per_step
+from ..training.evaluate import evaluate, predict
+from ..training.experiment import Experiment
+from ..training.fit import fit
+from ..training.runs import Run
+from . import plots
+from .setup import FIGURE_CONFIG
+
+SLICE = 0.1  # seconds of training between two looks at the page
+REDRAW = 1.0  # seconds between two drawings of the live curves
+WIDE = {"description_width": "9em"}
+
+
+def _put(output: w.Output, figure: go.Figure) -> None:
+    """Show a figure in an Output widget by setting its state, which works from callbacks and background tasks."""
+    bundle = {**json.loads(figure.to_json()), "config": FIGURE_CONFIG}
+    data = {"application/vnd.plotly.v1+json": bundle, "text/plain": figure.layout.meta["alt"]}
+    output.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},)
+
+
+def _table(frame: pd.DataFrame) -> str:
+    return frame.to_html(index=False, border=0, escape=True)
+
+
+def _text(words: str, alarm: bool = False) -> str:
+    style = " style='color:var(--jp-error-color1,#b71c1c)'" if alarm else ""
+    return f"<p{style} role='status'>{html.escape(words)}</p>"
+
+
+class TaskPicker(w.VBox):
+    """Choose a task, see an example, the predicted accuracy and the time; then train, watch and stop.
+
+    After training `runs` holds the finished runs, by (positions, seed).
+    """
+
+    def __init__(self, operation: str = "add", modulus: int = 0, base: int = 10, digits: int = 4,
+                 positions: tuple[str, ...] = ("learned", "rope"), size: str = "tiny", seeds: int = 1, minutes: float = 0.5):  # fmt: skip
+        super().__init__()
+        common = {"style": WIDE, "layout": w.Layout(width="22em")}
+        self.operation = w.Dropdown(options=[("addition", "add"), ("multiplication", "mul")], value=operation,
+                                    description="operation", tooltip="what the model learns", **common)  # fmt: skip
+        self.modulus = w.BoundedIntText(modulus, 0, 10**6, description="modulus", tooltip="0 for none", **common)
+        self.base = w.BoundedIntText(base, 2, 36, description="base", tooltip="the number base, 2 to 36", **common)
+        self.digits = w.BoundedIntText(digits, 1, 8, description="training digits", tooltip="the domain D_n", **common)
+        self.size = w.Dropdown(options=list(SIZES), value=size, description="size", tooltip="the model's size", **common)
+        self.seeds = w.BoundedIntText(seeds, 1, 20, description="seeds", tooltip="how many models per encoding", **common)
+        self.minutes = w.BoundedFloatText(value=minutes, min=0.05, max=600, step=0.25, description="minutes each",
+                                          tooltip="training time of each model", **common)  # fmt: skip
+        self.positions = w.SelectMultiple(options=list(POSITIONS), value=positions, rows=len(POSITIONS), description="encodings",
+                                          tooltip="positional encodings to compare", **common)  # fmt: skip
+        self.train_button = w.Button(description="Train", button_style="primary", tooltip="train the chosen models")
+        self.stop_button = w.Button(description="Stop", disabled=True, tooltip="stop after this step; Train goes on from there")
+        self.preview, self.status, self.results = w.HTML(), w.HTML(), w.HTML()
+        self.bar = w.IntProgress(description="progress", layout=w.Layout(width="100%"))
+        self.figure = w.Output()
+        self.runs: dict[tuple[str, int], Run] = {}
+        self.training: asyncio.Task | None = None
+        self._stopping = False
+        left = w.VBox([self.operation, self.modulus, self.base, self.digits, self.size, self.seeds, self.minutes])
+        buttons = w.HBox([self.train_button, self.stop_button])
+        heading = w.HTML("<h4>Choose a task</h4>")
+        self.children = [heading, w.HBox([left, self.positions], layout=w.Layout(flex_flow="row wrap")),
+                         self.preview, buttons, self.bar, self.status, self.figure, self.results]  # fmt: skip
+        for control in (self.operation, self.modulus, self.base, self.digits, self.size, self.seeds, self.minutes, self.positions):
+            control.observe(lambda change: self.refresh(), names="value")
+        self.train_button.on_click(lambda button: self.start())
+        self.stop_button.on_click(lambda button: self.stop())
+        self.refresh()
+
+    def experiments(self) -> list[Experiment]:
+        """What Train would train, in order: every encoding with every seed."""
+        t = Task(self.operation.value, self.modulus.value or None, self.base.value)
+        width = self.digits.value + (5 if t.operation == "add" or t.modulus else 2)
+        one = Experiment(task=str(t), train=f"D_{self.digits.value}", format=f"padded {width}", size=self.size.value)
+        steps = max(50, round(60 * self.minutes.value / seconds_per_step(one) / 50) * 50)
+        if not self.positions.value:
+            raise ArithlabError("choose at least one encoding.")
+        return [
+            one.with_(steps=steps, positions=positions, seed=seed)
+            for seed in range(self.seeds.value)
+            for positions in self.positions.value
+        ]
+
+    def refresh(self) -> None:
+        """Redraw the preview: an example as the model sees it, the prediction, the time."""
+        try:
+            experiments = self.experiments()
+            self.preview.value = self._preview(experiments)
+            self.status.value = _text("Ready. Nothing has been trained yet." if not self.runs else "Ready.")
+            self.train_button.disabled = self.training is not None
+        except ArithlabError as error:
+            self.preview.value, self.train_button.disabled = "", True
+            self.status.value = _text(str(error), alarm=True)
+
+    def _preview(self, experiments: list[Experiment]) -> str:
+        e = experiments[0]
+        a, b = batches.held_out_pairs(e.train_domain, e.base, 1)
+        tokens = e.format_.encode(e.task_, a, b)
+        seen = " ".join(e.format_.vocabulary(e.task_)[i] for i in tokens.ids[0])
+        answer = dg.write(e.task_.compute_digits(a, b)[0])
+        names = dict.fromkeys(x.positions for x in experiments)
+        columns = {name: predict(e.with_(positions=name), e.test_lengths) for name in names}
+        table = pd.DataFrame({"digits": e.test_lengths})
+        for name, frame in columns.items():
+            table[f"{name} (%)"] = (100 * frame["predicted_accuracy"]).round(2)
+        computes = "; ".join(f"{name}: {predicted_function(e.task_, e.train_domain, name)}" for name in names)
+        seconds = e.steps * seconds_per_step(e) * len(experiments)
+        return (
+            f"<p>Example: {html.escape(e.task_.write_question(a[0], b[0]))} = {answer}. The model sees (units first):</p>"
+            f"<pre>{html.escape(seen)}</pre><p>Theory says what is computed: {html.escape(computes)}. "
+            f"Predicted accuracy by length:</p>{_table(table)}"
+            f"<p>{len(experiments)} model(s), {e.steps:,} steps of {e.batch} each: about {_duration(seconds)} on this machine.</p>"
+        )
+
+    def start(self) -> None:
+        """Begin to train in the background of this kernel."""
+        if self.training is None:
+            self.training = asyncio.get_running_loop().create_task(self.train())
+
+    def stop(self) -> None:
+        """Ask the training to stop after this step; what is done is kept."""
+        self._stopping = True
+        self.status.value = _text("Stopping after this step...")
+
+    async def train(self) -> None:
+        """Train everything chosen, in slices; called by `start`."""
+        self._stopping = False
+        self.train_button.disabled, self.stop_button.disabled = True, False
+        try:
+            experiments = self.experiments()
+            self.bar.max = sum(e.steps for e in experiments)
+            done = 0
+            for number, experiment in enumerate(experiments, 1):
+                await self._train_one(experiment, done, f"model {number} of {len(experiments)}")
+                if self._stopping:
+                    self.status.value = _text("Stopped. Train goes on from here.")
+                    return
+                done += experiment.steps
+            self.status.value = _text(f"Done: {len(experiments)} model(s) trained.")
+            self._show_results()
+        except ArithlabError as error:
+            self.status.value = _text(str(error), alarm=True)
+        except Exception as error:
+            self.status.value = _text(f"Stopped by an error: {type(error).__name__}: {error}", alarm=True)
+            raise
+        finally:
+            self.training = None
+            self.train_button.disabled, self.stop_button.disabled = False, True
+
+    async def _train_one(self, experiment: Experiment, done: int, label: str) -> None:
+        progress = fit(experiment)
+        started = seen = drawn = time.perf_counter()
+        first = None
+        for now in progress:
+            first = now.step if first is None else first
+            clock = time.perf_counter()
+            if clock - seen > SLICE or now.step == now.steps:
+                self.bar.value = done + now.step
+                left = (clock - started) / max(1, now.step - first) * (now.steps - now.step)
+                self.status.value = _text(
+                    f"{label}: {experiment.positions}, seed {experiment.seed}, step {now.step:,} of {now.steps:,}, "
+                    f"loss {now.loss:.3f}, about {_duration(left)} left"
+                )
+                if now.rows and clock - drawn > REDRAW or now.step == now.steps:
+                    title = f"While it learns: {experiment.positions}, seed {experiment.seed}"
+                    _put(self.figure, plots.training_curves(now.run.metrics, title=title))
+                    drawn = clock
+                await asyncio.sleep(0.005)
+                seen = time.perf_counter()
+            if self._stopping:
+                progress.close()
+                return
+        self.runs[experiment.positions, experiment.seed] = now.run
+
+    def _show_results(self) -> None:
+        names = dict.fromkeys(name for name, _ in self.runs)
+        tables = {name: evaluate(self.runs[name, 0], self.runs[name, 0].experiment.test_lengths, n=500) for name in names}
+        e = next(iter(self.runs.values())).experiment
+        theory = {"learned": predict(e, e.test_lengths)}
+        _put(self.figure, plots.by_length(tables, theory=theory, train_digits=e.train_domain.digits, title=f"{e.task}: exact match, seed 0"))
+        frame = pd.DataFrame({"digits": e.test_lengths})
+        for name, table in tables.items():
+            frame[f"{name} (%)"] = (100 * table["exact_match"]).round(1)
+        self.results.value = _table(frame)
+
+
+class AskBox(w.VBox):
+    """Type a question and see what a trained model answers, digits lined up under the truth."""
+
+    def __init__(self, run: Run, question: str):
+        super().__init__()
+        self.run = run
+        self.question = w.Text(question, description="question", style=WIDE, continuous_update=False, tooltip="for example 349+705")
+        self.button = w.Button(description="Ask", tooltip="what does the model answer?")
+        self.answer = w.HTML()
+        self.children = [w.HTML("<h4>Ask the model</h4>"), w.HBox([self.question, self.button]), self.answer]
+        self.question.observe(lambda change: self.ask(), names="value")
+        self.button.on_click(lambda button: self.ask())
+        self.ask()
+
+    def ask(self) -> None:
+        """Answer what stands in the box."""
+        try:
+            row = rows_of(self.run, [self.question.value])[0]
+            self.answer.value = f"<pre role='status'>{html.escape(lined_up(self.run.experiment.task_, row))}</pre>"
+        except ArithlabError as error:
+            self.answer.value = _text(str(error), alarm=True)
+
+
+class TheoryExplorer(w.VBox):
+    """Theorem 5 to play with: modulus, base and training digits decide the accuracy at every length."""
+
+    def __init__(self, operation: str = "add", modulus: int = 101, base: int = 10, digits: int = 4):
+        super().__init__()
+        common = {"style": WIDE, "layout": w.Layout(width="32em"), "continuous_update": False}
+        self.operation = w.Dropdown(options=[("addition", "add"), ("multiplication", "mul")], value=operation,
+                                    description="operation", style=WIDE)  # fmt: skip
+        self.modulus = w.IntSlider(modulus, 2, 210, description="modulus p", **common)
+        self.base = w.IntSlider(base, 2, 36, description="base b", **common)
+        self.digits = w.IntSlider(digits, 1, 8, description="training digits n", **common)
+        self.words, self.figure = w.HTML(), w.Output()
+        controls = [self.operation, self.modulus, self.base, self.digits]
+        self.children = [w.HTML("<h4>What theory predicts</h4>"), *controls, self.words, self.figure]
+        for control in controls:
+            control.observe(lambda change: self.refresh(), names="value")
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Redraw for the present values."""
+        t = task(f"{self.operation.value} mod {self.modulus.value} base {self.base.value}")
+        e = Experiment(task=str(t), train=f"D_{self.digits.value}", format=f"padded {self.digits.value + 8}")
+        table = predict(e, range(1, self.digits.value + 6))
+        limit = table["limit_accuracy"].iloc[-1]
+        self.words.value = _text(
+            f"{t}, trained on {self.digits.value} digits: the model computes {table['predicted_function'].iloc[-1]}; "
+            f"far beyond the training length {100 * limit:.2f} % of its answers are right."
+        )
+        measured = pd.DataFrame({"digits": table["digits"], "exact_match": table["predicted_accuracy"],
+                                 "low": table["predicted_accuracy"], "high": table["predicted_accuracy"]})  # fmt: skip
+        _put(self.figure, plots.by_length({"theory": measured}, train_digits=self.digits.value,
+                                          title=f"Predicted accuracy of {t}", y="accuracy (%)"))  # fmt: skip
+
+
+def _duration(seconds: float) -> str:
+    """A rounded time in words.
+
+    >>> _duration(42), _duration(600)
+    ('42 s', '10 min')
+    """
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
