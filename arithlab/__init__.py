@@ -4,6 +4,11 @@ The names that notebooks use; each is imported when it is first touched, so that
 """
 
 import importlib
+import os
+
+# Threads that wait by spinning make two busy processes on one machine many times slower than one after the
+# other. Only heard where torch has not been imported yet.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 
@@ -26,6 +31,7 @@ _HOME = {
     "list_runs": "training.runs",
     "attention": "inspection.attention",
     "cut_heads": "inspection.attention",
+    "carry_test": "inspection.carry",
     "dependence": "arithmetic.dependence",
     "setup": "notebook.setup",
     "show": "notebook.setup",

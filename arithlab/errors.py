@@ -25,7 +25,7 @@ class UnknownName(ArithlabError):
 
     def __init__(self, what: str, given: object, known: Iterable[str]):
         known = list(known)
-        near = get_close_matches(str(given), known, n=1)
+        near = get_close_matches(given, known, n=1) if isinstance(given, str) else []
         hint = f" Did you mean {near[0]!r}?" if near else ""
         super().__init__(f"unknown {what} {shorten(given)}.{hint} Known: {', '.join(known)}.")
 
@@ -66,7 +66,10 @@ def shorten(value: object, limit: int = 40) -> str:
     >>> shorten("9" * 100, 10)
     "'99999999... (100 characters)"
     """
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number above 4,300 digits
+        return f"({type(value).__name__} too long to write)"
     if len(text) <= limit:
         return text
     size = f" ({len(value):,} characters)" if isinstance(value, str) else ""

@@ -63,7 +63,10 @@ def held_out_pairs(domain: Domain, base: int, count: int, seed: int = 0) -> Pair
         test = is_test_pair(a, b)
         if not test.any():
             raise ArithlabError(f"domain {str(domain)!r} has no test pair (it has {total} pairs in all): use a larger one.")
-        return a[test][:count], b[test][:count]
+        rows = np.flatnonzero(test)
+        if len(rows) > count:
+            rows = np.sort(stream(seed, TEST).choice(rows, count, replace=False))
+        return a[rows], b[rows]
     return _draw(domain, base, count, stream(seed, TEST), test=True)
 
 

@@ -53,6 +53,8 @@ def from_ints(numbers: Sequence[int], base: int, width: int | None = None) -> np
     rows = []
     for number in numbers:
         number, row = int(number), []
+        if number < 0:
+            raise ArithlabError(f"number {shorten(number)}: allowed are whole numbers from 0.")
         while number:
             number, digit = divmod(number, base)
             row.append(digit)

@@ -18,6 +18,7 @@ from ..errors import ArithlabError, shorten
 from . import digits as dg
 
 ENUMERABLE = 20_000  # domains of at most this many pairs are tested whole, larger ones by sampling
+MAX_WEIGHT = 1_000_000_000
 _PART = re.compile(r"(?:([0-9]+(?:\.[0-9]+)?)\*)?D_(ab)?([0-9]{1,6})(?:\[([^\[\]]*)\])?")
 _HELP = "write for example D_4, D_ab4, D_4+D_5, 3*D_4+D_5, D_3[digits=6-9], D_3[place0=0] or D_9[chain=4]"
 
@@ -37,7 +38,7 @@ class Part:
         options = [f"digits={self.digits}"] if self.digits is not None else []
         options += [f"place{place}={symbols}" for place, symbols in self.places]
         options += [f"chain={self.chain}"] if self.chain is not None else []
-        weight = "" if self.weight == 1 else f"{self.weight:g}*"
+        weight = "" if self.weight == 1 else np.format_float_positional(self.weight, trim="-") + "*"
         return f"{weight}D_{'ab' if self.both else ''}{self.n}" + (f"[{','.join(options)}]" if options else "")
 
     def allowed(self, place: int, base: int) -> np.ndarray:
@@ -185,6 +186,9 @@ class Domain:
             if place >= part.n:
                 seen.add(0)
                 continue
+            if part.chain is not None:
+                seen |= _chain_digits(part, place, base)
+                continue
             shorter = not part.both and place > 0
             full = part.allowed(place, base) if place < part.n - 1 or shorter else part.tops(place, base)
             seen |= set(full.tolist()) | ({0} if shorter else set())
@@ -207,8 +211,8 @@ def _parse_part(text: str) -> Part:
     weight, both, n, options = match.groups()
     if not 1 <= int(n) <= dg.MAX_DIGITS:
         raise ArithlabError(f"domain {shorten(text)}: allowed are 1 to {dg.MAX_DIGITS:,} digits.")
-    if weight is not None and float(weight) <= 0:
-        raise ArithlabError(f"domain {shorten(text)}: a weight must be above 0.")
+    if weight is not None and not 0 < float(weight) <= MAX_WEIGHT:
+        raise ArithlabError(f"domain {shorten(text)}: a weight must be above 0 and at most {MAX_WEIGHT:,}.")
     digits, chain, places = None, None, {}
     for option in filter(None, (options or "").split(",")):
         name, _, value = option.partition("=")
@@ -277,6 +281,15 @@ def _chain_tables(part: Part, base: int) -> tuple[dict, np.ndarray]:
     if not starts:
         raise ArithlabError(f"domain {str(part)!r} is empty in base {base}: no pair carries like that. Change chain or digits.")
     return tables, np.array(starts)
+
+
+def _chain_digits(part: Part, place: int, base: int) -> set[int]:
+    """Digits that either operand can show at `place`, over all places where the chain can start."""
+    tables, starts = _chain_tables(part, base)
+    carry_in = (starts < place) & (place <= starts + part.chain)
+    carry_out = (starts <= place) & (place < starts + part.chain)
+    ways = set(zip(carry_in.tolist(), carry_out.tolist(), strict=True))
+    return {int(digit) for cin, cout in ways for digit in np.unique(tables[place, cin, cout])}
 
 
 def _sample_chain(part: Part, rng: np.random.Generator, count: int, base: int) -> tuple[np.ndarray, np.ndarray]:

@@ -28,7 +28,7 @@ class Task:
     base: int = 10
 
     def __post_init__(self):
-        if self.operation not in OPERATIONS:
+        if self.operation not in tuple(OPERATIONS):  # a tuple takes what cannot be hashed
             raise UnknownName("operation", self.operation, OPERATIONS)
         if not _is_int(self.base) or not 2 <= self.base <= 36:
             raise ArithlabError(f"base {shorten(self.base)}: allowed are whole numbers from 2 to 36.")

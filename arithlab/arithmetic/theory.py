@@ -57,8 +57,8 @@ class PredictedFunction:
         return f"{text[:-1] if text.endswith(')') else text}, {', '.join(fixed)})" if fixed else text
 
     def read(self, operand: np.ndarray) -> np.ndarray:
-        """An operand (N, W) as the model reads it."""
-        out = operand.copy()
+        """An operand (N, W) as the model reads it, in at least as many places as have a say."""
+        out = dg.fit_width(operand, max(operand.shape[1], len(self.unread))).copy()
         if self.digits is not None:
             out[:, self.digits :] = 0
         for place, digit in enumerate(self.unread[: out.shape[1]]):
@@ -67,7 +67,7 @@ class PredictedFunction:
         return out
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """The predicted answers for digit arrays (N, W): shape (N, task.answer_width(W))."""
+        """The predicted answers for digit arrays (N, W): (N, task.answer_width(W)), wider if `unread` is longer than W."""
         return self.task.compute_digits(self.read(a), self.read(b))
 
     def accuracy(self, digits: int) -> float:
@@ -76,7 +76,7 @@ class PredictedFunction:
         Exact by counting where that is feasible (always for additions without gaps, and for modular
         products up to a modulus of MAX_ENUMERATED_MODULUS); else the share among SAMPLES random pairs.
         """
-        if any(d is not None for d in self.unread[:digits]):
+        if any(d is not None and (d or place < digits) for place, d in enumerate(self.unread)):
             return self._sampled(digits)
         if self.digits is None or digits <= self.digits:
             return 1.0
@@ -89,19 +89,24 @@ class PredictedFunction:
         return float(modular_product_accuracy(self.task.modulus, self.task.base, self.digits, digits))
 
     def limit(self) -> float | None:
-        """The accuracy as the test length grows without bound; None where p' is too large to factor.
+        """The accuracy as the test length grows without bound; None where p' is too large, or unread places matter.
 
-        For modular addition gcd(p, b^n)/p (Theorem 5). For modular multiplication the same idea gives
-        sum over d | p' of (d/p') J2(p'/d)/p'^2 with p' = p/gcd(p, b^n) and Jordan's totient J2: slightly
-        more than gcd(p, b^n)/p, because two operands that are both divisible help each other.
+        For modular addition gcd(p, b^n)/p (Theorem 5). For modular multiplication it is counted up to
+        p' = p/gcd(p, b^n) of MAX_ENUMERATED_MODULUS; above, residues of operands are taken as uniform:
+        sum over d | p' of (d/p') J2(p'/d)/p'^2 with Jordan's totient J2. Both are slightly more than
+        gcd(p, b^n)/p, because two operands that are both divisible help each other.
         """
         if self.digits is None:
             return 1.0
         if self.task.modulus is None:
             return 0.0
+        if any(d is not None for d in self.unread):
+            return None
         reduced = _reduced(self.task, self.digits)
         if self.task.operation == "add":
             return 1 / reduced
+        if reduced <= MAX_ENUMERATED_MODULUS:
+            return float(modular_product_accuracy(self.task.modulus, self.task.base, self.digits, self.digits + 100))
         if reduced > MAX_FACTORED:
             return None
         divisors = _divisors(reduced)
@@ -110,7 +115,8 @@ class PredictedFunction:
     def _sampled(self, digits: int) -> float:
         test = domain(f"D_ab{digits}")
         a, b = test.sample(stream(0, 9, digits), SAMPLES, self.task.base)
-        return float((self(a, b) == self.task.compute_digits(a, b)).all(1).mean())
+        predicted = self(a, b)
+        return float((predicted == dg.fit_width(self.task.compute_digits(a, b), predicted.shape[1])).all(1).mean())
 
 
 def predicted_function(task: Task, train: Domain, positions: str) -> PredictedFunction:
@@ -145,11 +151,12 @@ def predict(task: Task, train: Domain, positions: str, lengths: list[int]) -> li
     (0.333333, '((a mod 10^4) + (b mod 10^4)) mod 150')
     """
     function = predicted_function(task, train, positions)
+    limit = function.limit()
     return [
         {
             "digits": digits,
             "predicted_accuracy": function.accuracy(digits),
-            "limit_accuracy": function.limit(),
+            "limit_accuracy": limit,
             "predicted_function": str(function),
         }
         for digits in lengths
@@ -218,7 +225,7 @@ def _residue_counts(low: int, count: int, p: int) -> tuple[int, np.ndarray]:
     """How often each residue mod p occurs among low, ..., low + count - 1: (q, e) meaning q + e[r]."""
     full, extra = divmod(count, p)
     more = np.zeros(p)
-    more[(low + np.arange(extra)) % p if extra else []] = 1
+    more[(low % p + np.arange(extra)) % p] = 1
     return full, more
 
 

@@ -71,6 +71,16 @@ def shape_of(size: str) -> Shape:
     return Shape(layers, heads, width)
 
 
+def check_rope(shape: Shape, positions: str) -> None:
+    """Raise ArithlabError where rope cannot pair the coordinates of a head."""
+    wide = shape.width // shape.heads
+    if positions == "rope" and wide % 2:
+        raise ArithlabError(
+            f"rope turns pairs of coordinates, but a head of a model {shape.width} wide with {shape.heads} heads is {wide} wide: "
+            f"the nearest widths that fit are {(wide - 1) * shape.heads} and {(wide + 1) * shape.heads}."
+        )
+
+
 @dataclass
 class Probe:
     """Looks into one forward pass, and may change it.
@@ -101,7 +111,7 @@ class Attention(nn.Module):
         keys = index
         if cache is not None:
             k, v = cache.extend(layer, k, v)
-            keys = torch.arange(k.shape[2], device=x.device)
+            keys = torch.arange(k.shape[2], device=x.device) + (index[-1] + 1 - k.shape[2])
         queries = index[T - tail :]
         bias = positions.bias(q, queries, keys)
         causal_only = bias is None and tail == T == k.shape[2]
@@ -172,11 +182,7 @@ class Transformer(nn.Module):
         super().__init__()
         context = shape.context or context
         encoding = positions_class(positions)
-        if positions == "rope" and shape.width // shape.heads % 2:
-            raise ArithlabError(
-                f"rope turns pairs of coordinates, but a head of this model is {shape.width // shape.heads} wide: "
-                "choose a width that is an even multiple of the heads."
-            )
+        check_rope(shape, positions)
         self.shape, self.dropout = shape, dropout
         self.embedding = nn.Embedding(vocabulary, shape.width)
         copies = shape.layers if encoding.per_layer else 1

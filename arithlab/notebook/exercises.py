@@ -6,6 +6,7 @@ It never raises: an unfinished answer (None) gets the task's first hint, a wrong
 from collections.abc import Callable
 
 from ..arithmetic import batches
+from ..arithmetic import digits as dg
 from ..arithmetic.domains import domain
 from ..arithmetic.tasks import task
 from ..arithmetic.theory import predicted_function
@@ -53,3 +54,27 @@ def _equals(number: str, right: object, why: str, near: dict | None = None) -> N
         if answer == right and isinstance(answer, bool) == isinstance(right, bool):
             return True, why
         return False, (near or {}).get(answer, f"{answer!r} is not it: look at the hint.")
+
+
+_equals("01.1", 990_000, "10^6 pairs of at most 3 digits, less the 10^4 pairs in which both have at most 2.",
+        {1_000_000: "That counts pairs in which neither has 3 digits.", 810_000: "That is D_ab3: both of exactly 3 digits."})  # fmt: skip
+_equals("02.1", 999, "678 + 321: the thousands were never read.", {9999: "That is the true sum; the thousands are not read."})
+_equals("02.2", "none", "10^4 (A + B) is lost, and A is at least 1: the model cannot be right past its length, not even by accident.")
+
+
+@exercise("02.3")
+def _base_seven(answer: Callable[[str], str]) -> Verdict:
+    function = predicted_function(task("add base 7"), domain("D_2"), "learned")
+    return _same_answers(answer, function, "D_ab4")
+
+
+def _same_answers(answer: Callable[[str], str], function, test: str) -> Verdict:
+    """Whether a function of a question answers 50 questions of a domain as `function` does."""
+    t = function.task
+    a, b = domain(test).sample(batches.stream(7), 50, t.base)
+    for x, y, right in zip(a, b, function(a, b), strict=True):
+        question, wanted = t.write_question(x, y), dg.write(right)
+        given = answer(question)
+        if given != wanted:
+            return False, f"for {question} it gives {given!r}, and the model is predicted to answer {wanted!r}."
+    return True, f"50 random questions of {test} are answered as predicted."

@@ -10,7 +10,7 @@ from ..arithmetic.formats import Format, format_
 from ..arithmetic.tasks import Task, task
 from ..errors import ArithlabError, ConfigError, UnknownName, shorten
 from ..model.positions import positions_class
-from ..model.transformer import Shape, Transformer, shape_of
+from ..model.transformer import Shape, Transformer, check_rope, shape_of
 
 OPTIMIZERS = ("muon", "adamw")
 SCHEDULES = ("linear", "cosine", "constant")
@@ -43,50 +43,62 @@ class Experiment:
     seed: int = 0  # of initialisation, batches and dropout
 
     def __post_init__(self):
-        for name in ("task", "train", "format"):
-            object.__setattr__(self, name, _canonical(name, getattr(self, name)))
         problems = [str(problem) for problem in self._problems()]
         if problems:
             raise ConfigError(" ".join(problems))
 
     def _problems(self):
-        """Yields every reason why this experiment cannot run."""
+        """Yields every reason why this experiment cannot run; text fields get their canonical form here."""
+        wrong: set[str] = set()  # fields already complained about: nothing that needs them is asked
+        parsers = {"task": task, "train": domain, "format": format_}
         for f in fields(self):
             value, kind = getattr(self, f.name), f.type
-            if kind is float and isinstance(value, int) and not isinstance(value, bool):
-                object.__setattr__(self, f.name, float(value))
-            elif not isinstance(value, kind) or isinstance(value, bool):
-                yield f"{f.name} {shorten(value)}: allowed is {getattr(kind, '__name__', kind)}."
-                return
+            try:
+                if f.name in parsers:
+                    object.__setattr__(self, f.name, str(parsers[f.name](value)))
+                elif isinstance(value, bool) or not isinstance(value, (float, int) if kind is float else kind):
+                    raise ArithlabError(f"{f.name} {shorten(value)}: allowed is {getattr(kind, '__name__', kind)}.")
+                elif kind is float and abs(value) < 2**63:
+                    object.__setattr__(self, f.name, float(value) + 0.0)  # -0.0 becomes 0.0
+            except ArithlabError as error:
+                wrong.add(f.name)
+                yield error
         lowest = {"steps": 1, "batch": 1, "pairs": 1, "context": 1, "seed": 0, "warmup": 0}
         for name, low in lowest.items():
             value = getattr(self, name)
-            if value is not None and not low <= value < 2**63:
+            if name not in wrong and value is not None and not low <= value < 2**63:
+                wrong.add(name)
                 yield f"{name} {shorten(value)}: allowed are whole numbers from {low}."
         for name in ("lr", "matrix_lr", "weight_decay"):
-            if not 0 <= getattr(self, name) < 1e3:
-                yield f"{name} {getattr(self, name)}: allowed are numbers from 0, usually far below 1."
-        if not 0 <= self.dropout < 1:
-            yield f"dropout {self.dropout}: allowed are numbers from 0 to below 1."
-        try:
-            positions_class(self.positions)
-        except ArithlabError as error:
-            yield error
+            if name not in wrong and not 0 <= getattr(self, name) < 1e3:
+                yield f"{name} {shorten(getattr(self, name))}: allowed are numbers from 0, usually far below 1."
+        if "dropout" not in wrong and not 0 <= self.dropout < 1:
+            yield f"dropout {shorten(self.dropout)}: allowed are numbers from 0 to below 1."
         for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
-            if getattr(self, name) not in known:
+            if name not in wrong and getattr(self, name) not in known:
                 yield UnknownName(name, getattr(self, name), known)
-        try:
-            shape = shape_of(self.size)
-            self.train_domain.check(self.base)
-            self.format_.check(self.task_, self.train_domain.digits)
-            needed = self._needed_context()
-            have = self.context or shape.context or needed
-            if self.positions == "learned" and have < needed:
-                yield f"a context of {have} tokens is too short: {self.task!r} in the format {self.format!r} needs {needed}."
-            if self.positions == "rope" and shape.width // shape.heads % 2:
-                yield f"rope needs heads of even width, and {self.size!r} has heads {shape.width // shape.heads} wide."
-        except ArithlabError as error:
-            yield error
+        for needs, check in (
+            ({"positions"}, lambda: positions_class(self.positions)),
+            ({"size"}, lambda: self.shape),
+            ({"size", "positions"}, lambda: check_rope(self.shape, self.positions)),
+            ({"task", "train"}, lambda: self.train_domain.check(self.base)),
+            ({"task", "train", "format"}, lambda: self.format_.check(self.task_, self.train_domain.digits)),
+            ({"task", "train", "format", "size", "positions", "context"}, self._check_context),
+        ):
+            if not wrong & needs:
+                try:
+                    check()
+                except ArithlabError as error:
+                    wrong |= needs
+                    yield error
+
+    def _check_context(self) -> None:
+        needed = self._needed_context()
+        have = self.shape.context or needed
+        if self.positions == "learned" and have < needed:
+            raise ArithlabError(
+                f"a context of {have} tokens is too short: {self.task!r} in the format {self.format!r} needs {needed}."
+            )
 
     @classmethod
     def faithful(cls, **changes) -> "Experiment":
@@ -97,7 +109,7 @@ class Experiment:
         }  # fmt: skip
         return cls(**{**paper, **changes})
 
-    def with_(self, **changes) -> "Experiment":
+    def with_(self, /, **changes) -> "Experiment":
         """The same experiment with some fields changed."""
         unknown = sorted(set(changes) - {f.name for f in fields(self)})
         if unknown:
@@ -126,8 +138,9 @@ class Experiment:
 
     @property
     def shape(self) -> Shape:
-        """Size and make of the model."""
-        return shape_of(self.size)
+        """Size and make of the model; a `context` of the experiment replaces the size's own."""
+        shape = shape_of(self.size)
+        return replace(shape, context=self.context) if self.context else shape
 
     @property
     def predicted(self) -> theory.PredictedFunction:
@@ -154,7 +167,7 @@ class Experiment:
     def model(self) -> Transformer:
         """A freshly initialised model (the caller seeds torch)."""
         vocabulary = self.format_.vocabulary(self.task_)
-        return Transformer(self.shape, len(vocabulary), self.context or self._needed_context(), self.positions, self.dropout)
+        return Transformer(self.shape, len(vocabulary), self._needed_context(), self.positions, self.dropout)
 
     @property
     def id(self) -> str:
@@ -172,8 +185,3 @@ class Experiment:
         if not isinstance(data, dict):
             raise ConfigError(f"an experiment is a JSON object, not {shorten(data)}.")
         return cls().with_(**data)
-
-
-def _canonical(name: str, value: object) -> str:
-    parse = {"task": task, "train": domain, "format": format_}[name]
-    return str(parse(value))

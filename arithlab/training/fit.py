@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +30,7 @@ from .experiment import Experiment
 from .runs import Run, read_tensors, write_file
 
 FOLLOWED = 200  # test examples per length during training
+DROPOUT = 3  # random stream of a seed, beside those of batches
 LOOKS = 20  # looks at the test sets, and checkpoints, per run
 
 
@@ -95,6 +96,8 @@ class Trainer:
     def step(self, step: int) -> Tensor:
         """One optimiser step on the batch of this step number; returns the loss."""
         e = self.experiment
+        if e.dropout:  # a function of (seed, step) as the batch is, whoever else draws random numbers between two steps
+            torch.manual_seed(int(batches.stream(e.seed, DROPOUT, step).integers(2**63)))
         a, b = batches.train_pairs(self.domain, e.base, e.batch, e.seed, step, self.pool)
         loss = self.loss(self.format.encode(self.task, a, b))
         for optimizer in self.optimizers:
@@ -123,10 +126,7 @@ class Trainer:
         for i, optimizer in enumerate(self.optimizers):
             for j, values in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{i}.{j}.{k}": torch.as_tensor(v) for k, v in values.items()}
-        tensors["random"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
-        return tensors, {"experiment": self.experiment.id}
+        return tensors, {"experiment": self.experiment.to_json()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """The inverse of `state`."""
@@ -139,9 +139,6 @@ class Trainer:
                     _, _, j, key = name.split(".", 3)
                     state.setdefault(int(j), {})[key] = value
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-        torch.set_rng_state(tensors["random"])
-        if "random.cuda" in tensors and self.device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
 
     def weights(self) -> dict[str, Tensor]:
         """The model's tensors; a tied output matrix is kept once."""
@@ -208,15 +205,20 @@ def _look(run: Run, trainer: Trainer, sets: list, step: int, loss: Tensor) -> li
         for digits, truth, predicted in sets
     ]
     trainer.model.train()
-    lines = [line for line in _metric_lines(run) if json.loads(line)["step"] < step]
+    lines = _metric_lines(run, step)
     lines.append(json.dumps({"step": step, "loss": loss.item(), "rows": rows}))
     write_file(run.path / "metrics.jsonl", "\n".join(lines) + "\n")
     return rows
 
 
-def _metric_lines(run: Run) -> list[str]:
-    path = run.path / "metrics.jsonl"
-    return path.read_text().splitlines() if path.exists() else []
+def _metric_lines(run: Run, before: int) -> list[str]:
+    """The lines of metrics.jsonl about steps before this one, damaged lines left out."""
+    path, lines = run.path / "metrics.jsonl", []
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+        with suppress(ValueError, KeyError, TypeError):
+            if json.loads(line)["step"] < before:
+                lines.append(line)
+    return lines
 
 
 def _save(run: Run, trainer: Trainer, step: int, seconds: float) -> None:
@@ -232,7 +234,7 @@ def _resume(run: Run, trainer: Trainer) -> tuple[int, float]:
         except CheckpointCorrupt as error:
             print(f"{error} Going on from the one before it.", file=sys.stderr)
             continue
-        if scalars["experiment"] == run.id:
+        if scalars["experiment"] == run.experiment.to_json():
             trainer.restore(tensors)
             return scalars["step"], scalars["seconds"]
     return 0, 0.0

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterator
 from functools import cached_property
@@ -27,6 +28,7 @@ from ..model.transformer import Transformer
 from .experiment import Experiment
 
 KEPT_CHECKPOINTS = 2
+FILES = ("config.json", "metrics.jsonl", "final.safetensors", "summary.json")  # what the manifest vouches for
 
 
 def output_folder() -> Path:
@@ -86,11 +88,13 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the manifest is there and the hashes agree."""
+        """Whether the manifest is there, the hashes agree, and config.json tells of this very experiment."""
         try:
-            manifest = json.loads((self.path / "manifest.json").read_text())
-            return all(_sha256(self.path / name) == digest for name, digest in manifest["sha256"].items())
-        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+            digests = json.loads((self.path / "manifest.json").read_text())["sha256"]
+            config = json.loads((self.path / "config.json").read_text())
+            same = Experiment.from_json(config) == self.experiment
+            return same and all(_sha256(self.path / name) == digests[name] for name in FILES)
+        except (OSError, ValueError, KeyError, TypeError, ArithlabError):
             return False
 
     @property
@@ -124,21 +128,23 @@ class Run:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Held by the one process that trains this run."""
+        holder, lock = self.path.with_suffix(".holder"), filelock.FileLock(self.path.with_suffix(".lock"), timeout=0)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except filelock.Timeout:
+            who = holder.read_text() if holder.exists() else "another process"
+            raise RunBusy(f"run {self.id} is being trained by {who}: wait for it, or change the seed.") from None
         except OSError as error:
             raise ArithlabError(
                 f"cannot write to {self.path.parent}: {error.strerror}. Choose another folder with ARITHLAB_OUT."
             ) from error
-        holder = self.path.with_suffix(".holder")
         try:
-            with filelock.FileLock(self.path.with_suffix(".lock"), timeout=0):
-                write_file(holder, f"process {os.getpid()} on {os.uname().nodename}")
-                yield
-                holder.unlink(missing_ok=True)
-        except filelock.Timeout:
-            who = holder.read_text() if holder.exists() else "another process"
-            raise RunBusy(f"run {self.id} is being trained by {who}: wait for it, or change the seed.") from None
+            write_file(holder, f"process {os.getpid()} on {os.uname().nodename}")
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
 
     def checkpoints(self) -> list[Path]:
         """Checkpoints on disk, newest first."""
@@ -149,34 +155,43 @@ class Run:
         write_tensors(self.path / "checkpoints" / f"step-{step:09d}.safetensors", tensors, {**scalars, "step": step})
         for old in self.checkpoints()[KEPT_CHECKPOINTS:]:
             old.unlink(missing_ok=True)
+            old.with_suffix(".sha256").unlink(missing_ok=True)
 
     def finish(self, tensors: dict[str, Tensor], summary: dict) -> None:
         """Write weights and summary, then the manifest that makes the run a finished one."""
         write_tensors(self.path / "final.safetensors", tensors, {"experiment": self.id})
         write_file(self.path / "summary.json", json.dumps(summary, indent=1))
-        names = ["config.json", "metrics.jsonl", "final.safetensors", "summary.json"]
-        digests = {name: _sha256(self.path / name) for name in names}
+        digests = {name: _sha256(self.path / name) for name in FILES}
         write_file(self.path / "manifest.json", json.dumps({"run": self.id, "sha256": digests}, indent=1))
-        for old in self.checkpoints():
-            old.unlink(missing_ok=True)
+        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
 
 
 def find_run(text: str | Path) -> Run:
     """The finished run with this id, an unambiguous beginning of an id, or a folder."""
-    root = output_folder()
-    folder = Path(text)
+    root, folder = output_folder(), Path(text)
     if re.fullmatch(r"[0-9a-f]{1,12}", str(text)) and not (folder / "config.json").is_file():
-        found = {path.name: path for kind in ("runs", "reference") for path in (root / kind).glob(f"{text}*") if path.is_dir()}
+        kinds = (root / "reference", root / "runs")
+        found = {path.name for kind in kinds for path in kind.glob(f"{text}*") if path.is_dir()}
         if len(found) != 1:
             problem = "no run begins" if not found else f"{len(found)} runs begin"
-            raise RunMissing(f"{problem} with {shorten(str(text))} in {root}: give {'another' if not found else 'a longer'} id.")
-        folder = next(iter(found.values()))
-    elif not folder.is_dir():
-        raise RunMissing(f"no run {shorten(str(text))}: give a run id, the beginning of one, or a run's folder.")
+            raise RunMissing(
+                f"{problem} with {shorten(str(text))} in {root}: give {'another' if not found else 'a longer'} id."
+            )
+        *others, folder = [path for kind in kinds for path in kind.glob(*found) if path.is_dir()]
+        for other in others:  # recorded runs come first, unless they are damaged
+            with contextlib.suppress(RunMissing):
+                return _read_run(other)
+    return _read_run(folder)
+
+
+def _read_run(folder: Path) -> Run:
     try:
         experiment = Experiment.from_json(json.loads((folder / "config.json").read_text()))
     except (OSError, ValueError, ArithlabError) as error:
-        raise RunMissing(f"{folder} is not a run of this package (its config.json is missing or foreign).") from error
+        raise RunMissing(
+            f"{shorten(str(folder), 200)} is no run of this package (its config.json is missing or foreign): "
+            "give a run id, the beginning of one, or a run's folder."
+        ) from error
     run = Run(folder, experiment)
     if not run.finished:
         raise RunMissing(f"run {run.id} in {folder} is not finished, or its files were altered: train it again.")
@@ -204,10 +219,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     """Tensors and scalars of a file that `write_tensors` made; raises CheckpointCorrupt, never unpickles."""
     try:
         data = path.read_bytes()
-        digest = path.with_suffix(".sha256").read_text()
+        digest = path.with_suffix(".sha256").read_bytes()
     except OSError as error:
         raise CheckpointCorrupt(f"{path}: {error.strerror}.") from error
-    if hashlib.sha256(data).hexdigest() != digest:
+    if hashlib.sha256(data).hexdigest().encode() != digest:
         raise CheckpointCorrupt(f"{path} is truncated or altered (its sha256 differs).")
     try:
         tensors = load_tensors(data)
