@@ -131,8 +131,9 @@ def test_carry_chains_start_at_every_place_where_they_fit():
     assert np.bincount(starts).min() > 0.8 * 3_000 / 6
 
 
-def test_both_operands_have_n_digits_in_nine_tenths_of_the_pairs():
-    a, b = domain("D_4").sample(rng(), 40_000, 10)
+@pytest.mark.parametrize("text", ["D_4", "D_4[digits=0-9]", "D_4[place0=02468]"])
+def test_both_operands_have_n_digits_in_nine_tenths_of_the_pairs(text):
+    a, b = domain(text).sample(rng(), 40_000, 10)
     long_a, long_b = dg.lengths(a) == 4, dg.lengths(b) == 4
     assert (long_a | long_b).all()
     assert abs((long_a & long_b).mean() - 0.9) < 0.008  # 5 standard errors

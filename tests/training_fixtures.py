@@ -19,7 +19,7 @@ SETTINGS = {
     "size": "2-2-32", "batch": 64,
 }  # fmt: skip
 # right on every pair of 2 digits, on some of 1 digit, on next to none of 3
-PADDED = Experiment(task="add", train="D_2", format="padded 3", positions="learned", steps=300, **SETTINGS)
+PADDED = Experiment(task="add", train="D_2", format="padded 3", positions="learned", steps=400, **SETTINGS)
 # right on some pairs of 1 to 3 digits
 UNPADDED = Experiment(
     task="add base 3", train="D_1+D_2+D_3", format="unpadded", positions="rope", steps=200, **SETTINGS

@@ -53,7 +53,8 @@ def _equals(number: str, right: object, why: str, near: dict | None = None) -> N
     def judge(answer: object) -> Verdict:
         if answer == right and isinstance(answer, bool) == isinstance(right, bool):
             return True, why
-        return False, (near or {}).get(answer, f"{answer!r} is not it: look at the hint.")
+        known = frozenset(answer) if isinstance(answer, set) else answer
+        return False, (near or {}).get(known, f"{answer!r} is not it: look at the hint.")
 
 
 _equals("01.1", 990_000, "10^6 pairs of at most 3 digits, less the 10^4 pairs in which both have at most 2.",
@@ -78,3 +79,69 @@ def _same_answers(answer: Callable[[str], str], function, test: str) -> Verdict:
         if given != wanted:
             return False, f"for {question} it gives {given!r}, and the model is predicted to answer {wanted!r}."
     return True, f"50 random questions of {test} are answered as predicted."
+
+
+@exercise("00.2")
+def _last_four(answer: Callable[[str], str]) -> Verdict:
+    return _same_answers(answer, predicted_function(task("add"), domain("D_4"), "learned"), "D_ab6")
+
+
+@exercise("01.2")
+def _even_tens(answer: str) -> Verdict:
+    given = domain(answer)
+    a, b = given.sample(batches.stream(7), 500, 10)
+    if given.digits != 5 or (dg.lengths(a) < 5).any() or (dg.lengths(b) < 5).any():
+        return False, "not all numbers have exactly five digits: D_ab5 is the beginning."
+    tens = {int(x) for column in (a[:, 1], b[:, 1]) for x in column}
+    if tens != {0, 2, 4, 6, 8}:
+        return False, f"the tens digits that occur are {sorted(tens)}, wanted are 0, 2, 4, 6, 8."
+    return True, "500 samples have five digits and an even tens digit, and all five even digits occur."
+
+
+@exercise("01.3")
+def _one_digit_carries(answer: float) -> Verdict:
+    right = abs(float(answer) - 0.45) < 1e-9
+    return right, "45 of the 100 pairs add to 10 or more." if right else f"{answer!r} is not it: list the pairs."
+
+
+@exercise("03.3")
+def _zero(answer: int) -> Verdict:
+    if answer in (2, 4, 6, 8, 5) and not isinstance(answer, bool):
+        return False, f"with {answer} the units of a still decide, though not all of them apart."
+    return answer == 0 and not isinstance(answer, bool), "only a factor 0 makes the units the same for every a."
+
+
+@exercise("04.2")
+def _six_not_four(answer: int) -> Verdict:
+    if 10**6 % answer:
+        return False, f"{answer} does not divide 10^6: it does not generalise from six digits."
+    if 10**4 % answer == 0:
+        return False, f"{answer} divides 10^4 too: it generalises from four digits."
+    return True, f"{answer} divides 10^6 and not 10^4."
+
+
+@exercise("04.3")
+def _lucky_pair(answer: tuple[int, int]) -> Verdict:
+    a, b = answer
+    if not (10**4 <= a < 10**5 and 10**4 <= b < 10**5) or a % 10**4 == 0 or b % 10**4 == 0:
+        return False, "both must have five digits and not end in four zeros."
+    right = (a % 10**4 + b % 10**4) % 150 == (a + b) % 150
+    return right, f"the leading digits add to {a // 10**4 + b // 10**4}, {'a' if right else 'no'} multiple of p' = 3."
+
+
+@exercise("05.3")
+def _worst_head(answer: tuple) -> Verdict:
+    given, cut = answer
+    worst = cut[cut["layer"] >= 0].groupby(["layer", "head"])["exact_match"].first()
+    right = tuple(given) in worst.index and worst[tuple(given)] == worst.min()
+    return bool(right), f"the worst cut leaves {100 * worst.min():.1f} % exact match." if right else "another cut leaves less: see the hint."
+
+
+_equals("00.1", 3333, "1111 + 2222: the leading nines are not read.", {183333: "That is the true sum."})
+_equals("00.3", 4, "One digit past what it has seen.", {3: "Three digits is what it was trained on.", 5: "That is where the model trained on four breaks."})
+_equals("03.1", 6, "(0,5), (1,4), (2,3), (3,2), (4,1), (5,0).", {5: "Count (0,5) and (5,0) both.", 8: "That is the largest number, at place 7."})
+_equals("03.2", {"subtraction", "times one digit"}, "Both need their own place and a carry from below; the maximum must know the highest digits first.")
+_equals("04.1", {2, 3, 4, 6, 8, 9, 12, 16, 18}, "They divide 144 = 12^2.")
+_equals("05.1", {"a2", "b2", "a1", "b1"}, "Its own place, and place 1 with the written c1 for the carry.",
+        {frozenset({"a2", "b2"}): "The carry into place 2 is missing."})  # fmt: skip
+_equals("05.2", {9}, "Below 9 there is no carry whatever came before, above 9 there always is one.")

@@ -16,7 +16,7 @@ from ..arithmetic import digits as dg
 from ..arithmetic.domains import Domain, domain
 from ..arithmetic.formats import Tokens
 from ..arithmetic.tasks import Task, task
-from ..errors import ArithlabError, UnknownName
+from ..errors import ArithlabError, UnknownName, shorten
 from ..model.transformer import Probe, Transformer
 from .answer import Answerer, answerer, check_length
 from .experiment import Experiment
@@ -110,6 +110,7 @@ def evaluate(
     >>> evaluate(lambda q: str(sum(map(int, q.split("+")))), [1, 2], on="add", n=100)["exact_match"].tolist()
     [1.0, 1.0]
     """
+    _check_count(n)
     judge = _judge(model, on, predicted)
     family = test_family or ("D" if judge.task.modulus is None else "D_ab")
     rows = []
@@ -142,6 +143,7 @@ def length_map(
     predicted: Function | None = None,
 ) -> pd.DataFrame:
     """Accuracy for every pair of operand lengths: columns a_digits, b_digits, n, exact_match, agreement."""
+    _check_count(n)
     judge = _judge(model, on, predicted)
     base, rows = judge.task.base, []
     for i in digits:
@@ -151,14 +153,17 @@ def length_map(
             width = max(i, j)
             a, b = dg.fit_width(a, width), dg.fit_width(b, width)
             keep = np.flatnonzero(batches.is_test_pair(a, b))[:n]
-            hits, agree = judge.compare(a[keep], b[keep])
-            mean = None if agree is None else agree.mean()
-            rows.append({"a_digits": i, "b_digits": j, "n": len(keep), "exact_match": hits.mean(), "agreement": mean})
+            row = {"a_digits": i, "b_digits": j, "n": len(keep), "exact_match": math.nan, "agreement": None}
+            if len(keep):  # four pairs of digits in base 2 hold no test pair
+                hits, agree = judge.compare(a[keep], b[keep])
+                row |= {"exact_match": hits.mean(), "agreement": None if agree is None else agree.mean()}
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
 def place_accuracy(run: Run, digits: Sequence[int] = range(1, 10), *, n: int = 2_000) -> pd.DataFrame:
     """Share of right digits per place of the answer, the digits below given: columns digits, place, accuracy."""
+    _check_count(n)
     e, rows = run.experiment, []
     for length in digits:
         a, b = batches.held_out_pairs(test_domain(e.test_family, length), e.base, n)
@@ -186,6 +191,7 @@ def equivalence(
 
     candidates: functions of two digit arrays; by default the truth and the operands modulo every power of the base.
     """
+    _check_count(n)
     judge = _judge(model, on, None)
     t = judge.task
     if candidates is None:
@@ -220,7 +226,13 @@ class _Judge:
         questions = [self.task.write_question(x, y) for x, y in zip(a, b, strict=True)]
         answers = self.model(questions)
         wanted = [dg.write(row) for row in c]
-        return np.array([(given.strip().lstrip("0") or "0") == right for given, right in zip(answers, wanted, strict=True)])
+        given = [text.strip() for text in answers]  # an empty answer is none, not 0
+        return np.array([(x.lstrip("0") or x[-1:]) == right for x, right in zip(given, wanted, strict=True)])
+
+
+def _check_count(n: int) -> None:
+    if not isinstance(n, int) or n < 1:
+        raise ArithlabError(f"n {shorten(n)}: allowed are whole numbers of test examples from 1.")
 
 
 def _judge(model: Run | Answerer | Callable, on: str | Task | None, predicted: Function | None) -> _Judge:
