@@ -1,4 +1,4 @@
-"""Evaluation: shares and intervals, one forward pass against writing token by token, and functions in place of models."""
+"""Evaluation: shares and intervals, one pass against writing token by token, functions in place of models."""
 
 import numpy as np
 import pytest
@@ -36,8 +36,18 @@ def test_the_interval_is_wilsons(n, share):
     assert 0 <= wilson(hits, n)[0] <= hits / n <= wilson(hits, n)[1] <= 1
 
 
-@pytest.mark.parametrize(("name", "digits"), [("padded", 1), ("padded", 2), ("padded", 3),
-                                              ("unpadded", 1), ("unpadded", 2), ("unpadded", 3), ("unpadded", 5)])  # fmt: skip
+PLACES = [
+    ("padded", 1),
+    ("padded", 2),
+    ("padded", 3),
+    ("unpadded", 1),
+    ("unpadded", 2),
+    ("unpadded", 3),
+    ("unpadded", 5),
+]
+
+
+@pytest.mark.parametrize(("name", "digits"), PLACES)
 def test_one_pass_counts_exactly_the_answers_that_are_written_right(name, digits, request):
     run = request.getfixturevalue(name)
     e = run.experiment

@@ -178,7 +178,9 @@ def test_a_device_that_is_not_here_is_refused(device):
         choose_device(device)
 
 
-@pytest.mark.parametrize(("schedule", "middle", "last"), [("linear", 0.5, 0.01), ("cosine", 0.55, 0.1), ("constant", 1, 1)])
+@pytest.mark.parametrize(
+    ("schedule", "middle", "last"), [("linear", 0.5, 0.01), ("cosine", 0.55, 0.1), ("constant", 1, 1)]
+)
 def test_the_learning_rate_rises_and_falls_as_told(schedule, middle, last):
     trainer = Trainer(BRIEF.with_(schedule=schedule, steps=100, warmup=10), torch.device("cpu"))
     early = [trainer.rate(step) for step in range(10)]

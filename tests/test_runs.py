@@ -147,7 +147,9 @@ def test_a_run_with_a_changed_file_is_not_finished_and_can_be_trained_again(name
     assert find_run(BRIEF.id).finished
 
 
-@pytest.mark.parametrize("manifest", ["[]", "7", "null", "{}", '{"sha256": []}', '{"sha256": {}}', '{"sha256": {"x": 1}}', "{"])
+@pytest.mark.parametrize(
+    "manifest", ["[]", "7", "null", "{}", '{"sha256": []}', '{"sha256": {}}', '{"sha256": {"x": 1}}', "{"]
+)
 def test_a_strange_manifest_makes_no_finished_run(manifest, mine):
     (mine.path / "manifest.json").write_text(manifest)
     assert not mine.finished
@@ -234,7 +236,7 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(failing, tmp_path, monkey
     with pytest.raises(ArithlabError, match="No space left on device"):
         write_file(path, "new")
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["file"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_training_on_a_full_disk_keeps_the_last_checkpoint(out, brief, monkeypatch):

@@ -13,10 +13,13 @@ pytest_plugins = ["training_fixtures"]
 EVERY = pytest.mark.parametrize("name", POSITIONS)
 
 
-def model(name="learned", shape=Shape(2, 4, 32), vocabulary=14):
+SHAPE = Shape(2, 4, 32)
+
+
+def model(name="learned", shape=SHAPE):
     """Large random weights, double precision: what should be equal is equal to many digits."""
     torch.manual_seed(1)
-    made = Transformer(shape, vocabulary, context=40, positions=name).eval().double()
+    made = Transformer(shape, 14, context=40, positions=name).eval().double()
     with torch.no_grad():
         for weight in made.parameters():
             weight += 0.3 * torch.randn_like(weight)

@@ -19,7 +19,7 @@ SETTINGS = {
     "size": "2-2-32", "batch": 64,
 }  # fmt: skip
 # right on every pair of 2 digits, on some of 1 digit, on next to none of 3
-PADDED = Experiment(task="add", train="D_2", format="padded 3", positions="learned", steps=400, **SETTINGS)
+PADDED = Experiment(task="add", train="D_2", format="padded 3", positions="learned", steps=600, **SETTINGS)
 # right on some pairs of 1 to 3 digits
 UNPADDED = Experiment(
     task="add base 3", train="D_1+D_2+D_3", format="unpadded", positions="rope", steps=200, **SETTINGS
@@ -89,9 +89,7 @@ def advance(experiment, steps):
 
 def start(code, folder):
     """Another Python process that trains into `folder`; it speaks through its standard output."""
-    head = "import torch; torch.set_num_threads(1); from arithlab.training.fit import *; from arithlab.training.experiment import Experiment; from arithlab.errors import *\n"
+    head = "import torch\nfrom arithlab import Experiment, fit, train\ntorch.set_num_threads(1)\n"
     env = {**os.environ, "ARITHLAB_OUT": str(folder), "ARITHLAB_QUIET": "1", "OMP_NUM_THREADS": "1"}
-    root = str(Path(__file__).parents[1])
-    return subprocess.Popen(
-        [sys.executable, "-c", head + code], cwd=root, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", head + code], cwd=Path(__file__).parents[1], env=env, **pipes)

@@ -9,7 +9,7 @@
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -32,7 +32,7 @@ class Part:
     digits: str | None = None  # symbols that may occur; None = all
     places: tuple[tuple[int, str], ...] = ()  # (place, symbols that may occur there)
     chain: int | None = None  # exactly this many carries, all neighbours
-    weight: float = field(default=1.0, compare=False)
+    weight: float = 1.0
 
     def __str__(self) -> str:
         options = [f"digits={self.digits}"] if self.digits is not None else []

@@ -25,25 +25,26 @@ def exercise(number: str) -> Callable:
     return register
 
 
-def check(number: str, answer: object) -> bool:
-    """Print whether the answer to an exercise is right, and return it.
+def check(number: str, answer: object) -> None:
+    """Print whether the answer to an exercise is right.
 
     >>> check("01.1", 990_000)
     Exercise 01.1: right. 10^6 pairs of at most 3 digits, less the 10^4 pairs in which both have at most 2.
-    True
     """
-    if number not in EXERCISES:
-        print(f"There is no exercise {number}; there are {', '.join(EXERCISES)}.")
-        return False
-    if answer is None or answer is Ellipsis:
-        print(f"Exercise {number}: not answered yet. Replace the placeholder, then run this cell again.")
-        return False
-    try:
-        right, why = EXERCISES[number](answer)
-    except Exception as error:  # the answer may be anything a reader can type
-        right, why = False, f"the answer could not be used ({type(error).__name__}: {error})."
+    right, why = judge(number, answer)
     print(f"Exercise {number}: {'right' if right else 'not yet'}. {why}")
-    return right
+
+
+def judge(number: str, answer: object) -> Verdict:
+    """Whether an answer is right, and why."""
+    if number not in EXERCISES:
+        return False, f"There is no such exercise; there are {', '.join(sorted(EXERCISES))}."
+    if answer is None or answer is Ellipsis:
+        return False, "Replace the placeholder, then run this cell again."
+    try:
+        return EXERCISES[number](answer)
+    except Exception as error:  # the answer may be anything a reader can type
+        return False, f"The answer could not be used ({type(error).__name__}: {error})."
 
 
 def _equals(number: str, right: object, why: str, near: dict | None = None) -> None:
