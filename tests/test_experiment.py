@@ -152,7 +152,7 @@ def test_a_context_of_the_experiment_replaces_that_of_the_size():
 numbers = st.one_of(st.integers(), st.floats(), st.booleans(), st.sampled_from([0, 1, 300, 2**63, 10**5000, 1e-3]))
 words = st.sampled_from([
     "add", "mul mod 50 base 7", "add mod 3 base 2", "D_4", "D_ab2[digits=0-1]", "D_3[chain=1]", "D_9+0.5*D_10", "p1",
-    "p2 5", "padded 9", "unpadded", "tiny", "2-3-21", "gpt2", "rope", "shaw", "none", "muon", "adamw", "cosine", "linear", "",
+    "p2 5", "padded 9", "unpadded", "tiny", "2-3-21", "gpt2", "rope", "shaw", "none", "muon", "cosine", "linear", "",
 ])  # fmt: skip
 values = st.one_of(
     words, numbers, st.none(), st.text(max_size=20), st.binary(max_size=3), st.lists(st.integers(), max_size=2)
