@@ -1,0 +1,57 @@
+"""Every exercise: the placeholder runs and is not accepted, the printed solution is."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from arithlab.notebook.exercises import EXERCISES, check, judge
+
+FOLDER = Path(__file__).parent.parent / "notebooks"
+
+
+def exercises():
+    """(number, placeholder, check cell, solution) of every exercise, as they stand in the notebooks."""
+    for path in sorted(FOLDER.glob("*.ipynb")):
+        cells = nbformat.read(path, as_version=4).cells
+        solutions = re.findall(r"```python\n(.*?)```", "\n".join(c.source for c in cells if c.cell_type == "markdown"), re.S)
+        tagged = {tag: c.source for c in cells for tag in c.metadata.get("tags", [])}
+        numbers = [tag.removeprefix("exercise-") for tag in tagged if tag.startswith("exercise-")]
+        for number, solution in zip(numbers, solutions, strict=True):
+            yield pytest.param(number, tagged[f"exercise-{number}"], tagged[f"check-{number}"], solution, id=number)
+
+
+@pytest.fixture
+def space():
+    """What the exercise cells find defined: the package, and a table of cut heads for 05.3."""
+    import arithlab as al
+
+    cut = pd.DataFrame({"layer": [-1, 0, 0, 1], "head": [-1, 0, 1, 0], "place": 0, "exact_match": [1.0, 0.9, 0.1, 0.5]})
+    return {"al": al, "cut": cut}
+
+
+@pytest.mark.parametrize(("number", "placeholder", "checking", "solution"), exercises())
+def test_the_solution_is_accepted_and_the_placeholder_is_not(number, placeholder, checking, solution, space, capsys):
+    exec(placeholder, space)
+    exec(checking, space)
+    assert "not yet" in capsys.readouterr().out
+    exec(solution, space)
+    exec(checking, space)
+    assert f"Exercise {number}: right." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("answer", [None, ..., 0, -1, "x", "", [], {}, {1}, lambda: 1, lambda q: 1, (1,), (1, 2), 1e300, float("nan")])
+def test_no_answer_makes_a_check_raise(answer):
+    for number in EXERCISES:
+        right, why = judge(number, answer)
+        assert isinstance(why, str)
+        assert why
+        if answer not in (0,):
+            assert not right
+
+
+def test_an_unknown_exercise_is_named(capsys):
+    check("99.9", 1)
+    assert "no such exercise" in capsys.readouterr().out

@@ -1,0 +1,73 @@
+"""The notebooks themselves, executed in quick mode: nbval, plain papermill, and a look at what came out."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """Quick mode, and one output folder for all, so that what one notebook trained the next one finds."""
+    return {**os.environ, "ARITHLAB_QUICK": "1", "ARITHLAB_OUT": str(tmp_path_factory.mktemp("study"))}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_passes_nbval_lax(path, environment):
+    words = ["--nbval-lax", "--nbval-cell-timeout=600", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", ROOT, path]
+    done = subprocess.run([BIN / "pytest", *words], env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+@pytest.fixture(scope="module")
+def executed(environment, tmp_path_factory):
+    """02 under plain papermill, as the README says, from another folder."""
+    target = tmp_path_factory.mktemp("papermill") / "out.ipynb"
+    words = [ROOT / "notebooks" / "02_ape_vs_rpe.ipynb", target, "-p", "SEED", "1", "-p", "STEPS", "40", "--no-progress-bar"]
+    done = subprocess.run([BIN / "papermill", *words], env=environment, cwd=target.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return nbformat.read(target, as_version=4)
+
+
+def test_plain_papermill_executes_02_with_its_own_seed(executed):
+    text = json.dumps(executed)
+    assert "seed 1" in text
+    assert all(cell.execution_count for cell in executed.cells if cell.cell_type == "code")
+
+
+def figures(book):
+    key = "application/vnd.plotly.v1+json"
+    return [o.data[key] for c in book.cells if c.cell_type == "code" for o in c.outputs if key in o.get("data", {})]
+
+
+def test_every_figure_says_in_words_what_it_shows_and_sends_nothing_away(executed):
+    found = figures(executed)
+    assert len(found) >= 4
+    for figure in found:
+        assert len(figure["layout"]["meta"]["alt"]) > 40
+        assert figure["config"]["showSendToCloud"] is False
+        assert figure["layout"]["title"]["text"]
+
+
+def test_an_executed_notebook_stays_small_and_names_no_home_folder(executed):
+    text = json.dumps(executed)
+    assert len(text) < 2_000_000
+    assert str(Path.home()) not in text.replace(str(ROOT), "")
+
+
+def test_arithlab_run_executes_the_first_notebook_and_ends_with_a_table(environment):
+    words = [BIN / "arithlab", "run", "00", "--quick", "-p", "STEPS", "20"]
+    done = subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    last = done.stdout.strip().splitlines()[-1]
+    assert last.startswith("00_start_here")
+    assert " ok " in last
+    assert (Path(environment["ARITHLAB_OUT"]) / "notebooks" / "00_start_here.ipynb").is_file()

@@ -1,0 +1,92 @@
+"""The project itself: floors, quick import, versions in one place, no paths of any machine."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def requirements():
+    lists = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    return {re.match(r"[\w-]+", r)[0]: r for group in lists for r in group}
+
+
+def constraints():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if "==" in line)
+
+
+def numbers(version):
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def test_the_floors_hold():
+    done = subprocess.run([Path(sys.executable).with_name("lint-imports")], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("heavy", ["torch", "plotly", "ipywidgets", "pandas", "papermill"])
+def test_importing_the_package_loads_nothing_heavy(heavy):
+    done = subprocess.run([sys.executable, "-c", f"import arithlab, sys; sys.exit({heavy!r} in sys.modules)"], check=False)
+    assert done.returncode == 0
+
+
+def test_every_public_name_is_there():
+    import arithlab as al
+
+    for name in al.__all__:
+        assert getattr(al, name) is not None
+    with pytest.raises(AttributeError):
+        al.nothing
+
+
+def test_every_requirement_is_pinned_at_a_version_that_satisfies_it():
+    pinned = {name.lower(): version for name, version in constraints().items()}
+    for name, requirement in requirements().items():
+        key = name.lower().replace("-", "_")
+        version = pinned.get(name.lower()) or pinned.get(key)
+        assert version, f"{name} is not in constraints.txt"
+        assert numbers(version) >= numbers(requirement.split(">=")[1])
+
+
+def test_torch_and_the_security_floors():
+    assert constraints()["torch"] == "2.13.0"
+    assert requirements()["torch"] == "torch>=2.11"
+    assert numbers(constraints()["jupyter_server"]) >= (2, 20)
+    assert numbers(constraints()["nbconvert"]) >= (7, 17, 1)
+
+
+def test_environment_yml_says_what_pyproject_says():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    pip = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    assert "-c constraints.txt" in pip
+    extras = re.search(r"-e \.\[([\w,]+)\]", " ".join(pip))[1].split(",")
+    assert set(extras) == set(PROJECT["optional-dependencies"])
+    assert len(pip) == 2  # no package is listed twice, here and in pyproject.toml
+    python = next(e for e in environment["dependencies"] if str(e).startswith("python="))
+    assert numbers(python) >= numbers(PROJECT["requires-python"])
+    setuptools = next(e for e in environment["dependencies"] if str(e).startswith("setuptools="))
+    assert constraints()["setuptools"].startswith(setuptools.split("=")[1])
+
+
+def test_the_makefile_installs_the_same_extras():
+    extras = re.search(r"-e '\.\[([\w,]+)\]'", (ROOT / "Makefile").read_text())[1].split(",")
+    assert set(extras) == set(PROJECT["optional-dependencies"])
+
+
+def test_the_citation_names_the_three_papers():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {r["doi"].split("arXiv.")[1] for r in cited["references"]} == {"2407.17963", "2308.08268", "2406.02550"}
+    assert cited["version"] == __import__("arithlab").__version__
+
+
+def test_ruff_finds_nothing():
+    done = subprocess.run([Path(sys.executable).with_name("ruff"), "check", "."], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]

@@ -1,0 +1,120 @@
+"""Widgets without a browser: state before and after a change, training in slices, errors that are seen."""
+
+import asyncio
+
+import pytest
+
+import arithlab as al
+from arithlab.notebook.widgets import TaskPicker, _duration
+
+
+@pytest.fixture(autouse=True)
+def out(tmp_path, monkeypatch):
+    monkeypatch.setenv("ARITHLAB_OUT", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def picker(monkeypatch):
+    monkeypatch.setattr("arithlab.notebook.widgets.seconds_per_step", lambda experiment: 0.06)
+    return TaskPicker(digits=1, positions=("learned",), minutes=0.05)
+
+
+def test_shows_example_prediction_and_time_before_anything_is_trained(picker, out):
+    assert "The model sees" in picker.preview.value
+    assert "(a mod 10^1) + (b mod 10^1)" in picker.preview.value
+    assert "about 3 s" in picker.preview.value
+    assert "Nothing has been trained" in picker.status.value
+    assert list(out.iterdir()) == []
+
+
+def test_a_change_of_any_control_changes_the_preview(picker):
+    for name, value in (("operation", "mul"), ("modulus", 7), ("base", 3), ("digits", 2), ("positions", ("rope", "shaw")), ("seeds", 2)):
+        before = picker.preview.value
+        getattr(picker, name).value = value
+        assert picker.preview.value != before, name
+
+
+def test_what_cannot_be_trained_says_so_and_disables_train(picker):
+    picker.modulus.value = 1
+    assert "modulus 1" in picker.status.value
+    assert picker.train_button.disabled
+    picker.modulus.value = 0
+    assert not picker.train_button.disabled
+
+
+def test_trains_on_the_event_loop_while_other_work_goes_on(picker):
+    ticks = []
+
+    async def both():
+        picker.start()
+        while picker.training is not None:
+            ticks.append(picker.status.value)
+            await asyncio.sleep(0.01)
+
+    asyncio.run(both())
+    assert len(picker.runs) == 1
+    assert all(run.finished for run in picker.runs.values())
+    assert len(ticks) >= 3
+    assert any("step" in tick for tick in ticks)
+    assert "Done" in picker.status.value
+    assert "learned" in picker.results.value
+    assert "application/vnd.plotly.v1+json" in picker.figure.outputs[0]["data"]
+
+
+def test_stop_keeps_what_is_done_and_train_goes_on(picker):
+    picker.minutes.value = 0.3
+
+    async def start_then_stop():
+        picker.start()
+        while "step" not in picker.status.value:
+            await asyncio.sleep(0.01)
+        picker.stop()
+        while picker.training is not None:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(start_then_stop())
+    assert "Stopped" in picker.status.value
+    assert picker.runs == {}
+    picker.minutes.value = 0.3
+    asyncio.run(picker.train())
+    assert len(picker.runs) == 1
+
+
+def test_user_text_is_escaped(picker):
+    run = al.train(al.Experiment(train="D_1", size="1-1-8", steps=1))
+    box = al.AskBox(run, "1+1")
+    box.question.value = "<script>alert(1)</script>"
+    assert "<script>" not in box.answer.value
+    assert "&lt;script&gt;" in box.answer.value
+
+
+def test_ask_box_answers_and_explains():
+    run = al.train(al.Experiment(train="D_1", size="1-1-8", steps=1))
+    box = al.AskBox(run, "1+1")
+    assert "2  truth" in box.answer.value
+    box.question.value = "1234567890+1"
+    assert "10 digits" in box.answer.value
+
+
+def test_theory_explorer_follows_its_sliders():
+    explorer = al.TheoryExplorer(modulus=101, digits=4)
+    assert "0.99 %" in explorer.words.value
+    explorer.modulus.value = 100
+    assert "100.00 %" in explorer.words.value
+    explorer.base.value = 7
+    assert "1.00 %" in explorer.words.value
+    assert explorer.figure.outputs[0]["data"]["text/plain"].startswith("Predicted accuracy")
+
+
+def test_every_control_has_a_label(picker):
+    for control in (picker.operation, picker.modulus, picker.base, picker.digits, picker.size, picker.seeds, picker.minutes, picker.positions):
+        assert control.description
+        assert control.tooltip
+    for button in (picker.train_button, picker.stop_button):
+        assert button.description
+        assert button.tooltip
+
+
+def test_durations_are_words():
+    assert [_duration(s) for s in (3, 99, 120)] == ["3 s", "99 s", "2 min"]
