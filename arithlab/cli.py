@@ -58,13 +58,17 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("train", _train, "train one model and show what it learned")
     _asks_for_task(sub)
-    sub.add_argument("--format", help="for example 'padded 9', 'unpadded', 'p1', 'p2 5' (default: padded to the longest test)")
+    sub.add_argument(
+        "--format", help="for example 'padded 9', 'unpadded', 'p1', 'p2 5' (default: padded to the longest test)"
+    )
     sub.add_argument("--size", default="tiny", help="tiny, small, nano, micro, mini, gpt2 ... or layers-heads-width")
     sub.add_argument("--seed", type=_whole("seed", 0), default=0)
     budget = sub.add_mutually_exclusive_group()
     budget.add_argument("--steps", type=_whole("steps", 1), help="optimiser steps")
     budget.add_argument("--minutes", type=float, help="train for about so long on this machine")
-    sub.add_argument("--recipe", choices=("fast", "faithful"), default="fast", help="our settings, or those of 2407.17963")
+    sub.add_argument(
+        "--recipe", choices=("fast", "faithful"), default="fast", help="our settings, or those of 2407.17963"
+    )
     sub.add_argument("--device", default="auto")
     sub.add_argument("--digits", type=_lengths, help="test lengths, for example 1-9 (default) or 1,2,5-8")
     sub.add_argument("--test-domain", choices=("D", "D_ab"), help="family of test domains (default: the paper's)")
@@ -74,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("ask", _ask, "what a trained model answers, with the digits lined up")
     sub.add_argument("run", help="a run id, the beginning of one, or a run's folder")
     sub.add_argument("question", nargs="?", help="for example 349+705")
-    sub.add_argument("--examples", metavar="FILE", help="a file with one question per line; '=' and what follows is ignored")
+    sub.add_argument(
+        "--examples", metavar="FILE", help="a file with one question per line; '=' and what follows is ignored"
+    )
     sub.add_argument("--json", action="store_true")
 
     sub = command("predict", _predict, "what theory says a model will do")
@@ -90,7 +96,9 @@ def _parser() -> argparse.ArgumentParser:
 def _asks_for_task(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--task", default="add", help="add, mul, 'add mod 101', 'mul mod 50 base 7', ... (default: add)")
     sub.add_argument("--train", default="D_4", help="training domain: D_4, D_ab4, D_4+D_5, ... (default: D_4)")
-    sub.add_argument("--positions", default="learned", help=f"one of {', '.join(ABSOLUTE + RELATIVE)} (default: learned)")
+    sub.add_argument(
+        "--positions", default="learned", help=f"one of {', '.join(ABSOLUTE + RELATIVE)} (default: learned)"
+    )
 
 
 def _whole(name: str, lowest: int):
@@ -109,7 +117,9 @@ def _lengths(text: str) -> list[int]:
         match = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", piece.strip())
         low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if not match or low < 1 or high < low or high - low >= MAX_LENGTHS:
-            raise ArithlabError(f"digits {text[:40]!r}: write lengths from 1, such as 1-9 or 1,2,5-8, at most {MAX_LENGTHS} of them.")
+            raise ArithlabError(
+                f"digits {text[:40]!r}: write lengths from 1, such as 1-9 or 1,2,5-8, at most {MAX_LENGTHS} of them."
+            )
         found += range(low, high + 1)
     return sorted(set(found))
 
@@ -137,7 +147,10 @@ def _predict(given: argparse.Namespace) -> None:
     print(f"{t}, trained on {train}, positions {given.positions}: tested on D_ab of each length")
     _table(
         ["digits", "accuracy %", "limit %", "computes"],
-        [[r["digits"], _percent(r["predicted_accuracy"]), _percent(r["limit_accuracy"]), r["predicted_function"]] for r in rows],
+        [
+            [r["digits"], _percent(r["predicted_accuracy"]), _percent(r["limit_accuracy"]), r["predicted_function"]]
+            for r in rows
+        ],
     )
 
 
@@ -150,7 +163,13 @@ def _train(given: argparse.Namespace) -> None:
     lengths = given.digits or list(range(1, 10))
     train_digits = domain(given.train).digits
     width = max(*lengths, train_digits, 2)
-    fields = {"task": given.task, "train": given.train, "positions": given.positions, "size": given.size, "seed": given.seed}
+    fields = {
+        "task": given.task,
+        "train": given.train,
+        "positions": given.positions,
+        "size": given.size,
+        "seed": given.seed,
+    }
     fields["format"] = given.format or ("p1" if given.recipe == "faithful" else f"padded {width}")
     if given.recipe == "faithful":
         fields["size"] = given.size if given.size != "tiny" else "mini"
@@ -193,7 +212,9 @@ def _ask(given: argparse.Namespace) -> None:
         try:
             lines = Path(given.examples).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise ArithlabError(f"cannot read {given.examples!r}: {getattr(error, 'strerror', None) or 'it is no text'}.") from error
+            raise ArithlabError(
+                f"cannot read {given.examples!r}: {getattr(error, 'strerror', None) or 'it is no text'}."
+            ) from error
         questions = [line for line in lines if line.strip()]
         if not questions:
             raise ArithlabError(f"{given.examples!r} holds no questions: write one per line, such as 349+705.")
@@ -205,7 +226,10 @@ def _ask(given: argparse.Namespace) -> None:
     elif given.examples is None:
         print(lined_up(run.experiment.task_, rows[0]))
     else:
-        _table(["question", "answer", "truth", "correct"], [[r["question"], r["answer"], r["truth"], "yes" if r["correct"] else "no"] for r in rows])
+        _table(
+            ["question", "answer", "truth", "correct"],
+            [[r["question"], r["answer"], r["truth"], "yes" if r["correct"] else "no"] for r in rows],
+        )
         print(f"{sum(r['correct'] for r in rows)} of {len(rows)} right")
 
 

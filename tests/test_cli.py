@@ -42,8 +42,14 @@ def test_predict_prints_the_promised_json(capsys):
     status, out, err = run(["predict", "--task", "add mod 150", "--digits", "3,9", "--json"], capsys)
     assert (status, err) == (0, "")
     found = json.loads(out)
-    assert {k: found[k] for k in ("task", "train", "positions")} == {"task": "add mod 150", "train": "D_4", "positions": "learned"}
-    assert [set(row) for row in found["rows"]] == [{"digits", "predicted_accuracy", "limit_accuracy", "predicted_function"}] * 2
+    assert {k: found[k] for k in ("task", "train", "positions")} == {
+        "task": "add mod 150",
+        "train": "D_4",
+        "positions": "learned",
+    }
+    assert [set(row) for row in found["rows"]] == [
+        {"digits", "predicted_accuracy", "limit_accuracy", "predicted_function"}
+    ] * 2
     assert found["rows"][0]["predicted_accuracy"] == 1.0
     assert found["rows"][1]["predicted_accuracy"] == pytest.approx(1 / 3)
     assert found["rows"][1]["limit_accuracy"] == pytest.approx(1 / 3)
@@ -66,7 +72,23 @@ def test_train_prints_the_promised_json(trained):
 
 def test_training_again_costs_nothing(trained, capsys):
     _, before = trained
-    status, out, _ = run(["train", "--train", "D_1", "--size", "1-2-16", "--steps", "60", "--digits", "1-3", "--json", "--test-domain", "D_ab"], capsys)
+    status, out, _ = run(
+        [
+            "train",
+            "--train",
+            "D_1",
+            "--size",
+            "1-2-16",
+            "--steps",
+            "60",
+            "--digits",
+            "1-3",
+            "--json",
+            "--test-domain",
+            "D_ab",
+        ],
+        capsys,
+    )
     found = json.loads(out)
     assert status == 0
     assert found["run"] == before["run"]

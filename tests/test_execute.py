@@ -7,7 +7,14 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from arithlab.errors import ArithlabError, StudyFailed
-from arithlab.notebook.execute import declared_parameters, execute, find_notebooks, hidden_problem, parse_parameters, run_notebooks
+from arithlab.notebook.execute import (
+    declared_parameters,
+    execute,
+    find_notebooks,
+    hidden_problem,
+    parse_parameters,
+    run_notebooks,
+)
 
 PARAMETERS = 'QUICK: bool = False  # quick\nSEED: int = 0  # seed\nOUT: str = ""  # folder\nRATE: float = 0.1  # rate\n'
 
@@ -100,9 +107,19 @@ def test_a_kernel_that_dies_is_a_failure_not_a_crash(make):
 
 @pytest.mark.parametrize(
     "given",
-    [{"sede": "7"}, {"SEED": "abc"}, {"SEED": "1.5"}, {"SEED": "True"}, {"QUICK": "true"}, {"QUICK": "1"}, {"RATE": "fast"},
-     {"SEED\nimport os": "1"}, {"__class__": "1"}, {"": "1"}],
-)  # fmt: skip
+    [
+        {"sede": "7"},
+        {"SEED": "abc"},
+        {"SEED": "1.5"},
+        {"SEED": "True"},
+        {"QUICK": "true"},
+        {"QUICK": "1"},
+        {"RATE": "fast"},
+        {"SEED\nimport os": "1"},
+        {"__class__": "1"},
+        {"": "1"},
+    ],
+)
 def test_wrong_parameters_are_refused_before_a_kernel_starts(make, given):
     path = make("parameters", "print(1)")
     with pytest.raises(ArithlabError):
@@ -143,7 +160,9 @@ def test_the_table_and_the_status_tell_the_truth(make, capsys):
 
 def test_notebooks_are_found_by_number_name_and_all(monkeypatch):
     monkeypatch.chdir(Path(__file__).parent.parent)
-    assert [p.stem for p in find_notebooks("02")] == [p.stem for p in find_notebooks("02_ape_vs_rpe")] == ["02_ape_vs_rpe"]
+    assert (
+        [p.stem for p in find_notebooks("02")] == [p.stem for p in find_notebooks("02_ape_vs_rpe")] == ["02_ape_vs_rpe"]
+    )
     assert len(find_notebooks("all")) >= 6
     with pytest.raises(ArithlabError, match="02_ape_vs_rpe"):
         find_notebooks("02_ape_vs_rp")

@@ -16,7 +16,9 @@ def exercises():
     """(number, placeholder, check cell, solution) of every exercise, as they stand in the notebooks."""
     for path in sorted(FOLDER.glob("*.ipynb")):
         cells = nbformat.read(path, as_version=4).cells
-        solutions = re.findall(r"```python\n(.*?)```", "\n".join(c.source for c in cells if c.cell_type == "markdown"), re.S)
+        solutions = re.findall(
+            r"```python\n(.*?)```", "\n".join(c.source for c in cells if c.cell_type == "markdown"), re.S
+        )
         tagged = {tag: c.source for c in cells for tag in c.metadata.get("tags", [])}
         numbers = [tag.removeprefix("exercise-") for tag in tagged if tag.startswith("exercise-")]
         for number, solution in zip(numbers, solutions, strict=True):
@@ -42,7 +44,9 @@ def test_the_solution_is_accepted_and_the_placeholder_is_not(number, placeholder
     assert f"Exercise {number}: right." in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("answer", [None, ..., 0, -1, "x", "", [], {}, {1}, lambda: 1, lambda q: 1, (1,), (1, 2), 1e300, float("nan")])
+@pytest.mark.parametrize(
+    "answer", [None, ..., 0, -1, "x", "", [], {}, {1}, lambda: 1, lambda q: 1, (1,), (1, 2), 1e300, float("nan")]
+)
 def test_no_answer_makes_a_check_raise(answer):
     for number in EXERCISES:
         right, why = judge(number, answer)

@@ -46,7 +46,7 @@ def test_cutting_every_head_is_measured_against_the_whole_model(run):
 
 
 class OracleModel(torch.nn.Module):
-    """Writes the next answer digit of a sum from the operands and, where they leave it open, the digit written before."""
+    """Writes the next digit of a sum from the operands and, where they leave it open, the digit written before."""
 
     def __init__(self, experiment, reads_written):
         super().__init__()

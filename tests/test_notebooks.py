@@ -22,8 +22,21 @@ def environment(tmp_path_factory):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_passes_nbval_lax(path, environment):
-    words = ["--nbval-lax", "--nbval-cell-timeout=600", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", ROOT, path]
-    done = subprocess.run([BIN / "pytest", *words], env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    words = [
+        "--nbval-lax",
+        "--nbval-cell-timeout=600",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        os.devnull,
+        "--rootdir",
+        ROOT,
+        path,
+    ]
+    done = subprocess.run(
+        [BIN / "pytest", *words], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout[-3000:]
 
 
@@ -31,8 +44,20 @@ def test_passes_nbval_lax(path, environment):
 def executed(environment, tmp_path_factory):
     """02 under plain papermill, as the README says, from another folder."""
     target = tmp_path_factory.mktemp("papermill") / "out.ipynb"
-    words = [ROOT / "notebooks" / "02_ape_vs_rpe.ipynb", target, "-p", "SEED", "1", "-p", "STEPS", "40", "--no-progress-bar"]
-    done = subprocess.run([BIN / "papermill", *words], env=environment, cwd=target.parent, capture_output=True, text=True, check=False)
+    words = [
+        ROOT / "notebooks" / "02_ape_vs_rpe.ipynb",
+        target,
+        "-p",
+        "SEED",
+        "1",
+        "-p",
+        "STEPS",
+        "40",
+        "--no-progress-bar",
+    ]
+    done = subprocess.run(
+        [BIN / "papermill", *words], env=environment, cwd=target.parent, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return nbformat.read(target, as_version=4)
 

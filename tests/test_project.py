@@ -28,13 +28,17 @@ def numbers(version):
 
 
 def test_the_floors_hold():
-    done = subprocess.run([Path(sys.executable).with_name("lint-imports")], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports")], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("heavy", ["torch", "plotly", "ipywidgets", "pandas", "papermill"])
 def test_importing_the_package_loads_nothing_heavy(heavy):
-    done = subprocess.run([sys.executable, "-c", f"import arithlab, sys; sys.exit({heavy!r} in sys.modules)"], check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import arithlab, sys; sys.exit({heavy!r} in sys.modules)"], check=False
+    )
     assert done.returncode == 0
 
 
@@ -44,7 +48,7 @@ def test_every_public_name_is_there():
     for name in al.__all__:
         assert getattr(al, name) is not None
     with pytest.raises(AttributeError):
-        al.nothing
+        _ = al.nothing
 
 
 def test_every_requirement_is_pinned_at_a_version_that_satisfies_it():
@@ -88,5 +92,7 @@ def test_the_citation_names_the_three_papers():
 
 
 def test_ruff_finds_nothing():
-    done = subprocess.run([Path(sys.executable).with_name("ruff"), "check", "."], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ruff"), "check", "."], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout[-3000:]

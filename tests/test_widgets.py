@@ -29,7 +29,14 @@ def test_shows_example_prediction_and_time_before_anything_is_trained(picker, ou
 
 
 def test_a_change_of_any_control_changes_the_preview(picker):
-    for name, value in (("operation", "mul"), ("modulus", 7), ("base", 3), ("digits", 2), ("positions", ("rope", "shaw")), ("seeds", 2)):
+    for name, value in (
+        ("operation", "mul"),
+        ("modulus", 7),
+        ("base", 3),
+        ("digits", 2),
+        ("positions", ("rope", "shaw")),
+        ("seeds", 2),
+    ):
         before = picker.preview.value
         getattr(picker, name).value = value
         assert picker.preview.value != before, name
@@ -108,7 +115,16 @@ def test_theory_explorer_follows_its_sliders():
 
 
 def test_every_control_has_a_label(picker):
-    for control in (picker.operation, picker.modulus, picker.base, picker.digits, picker.size, picker.seeds, picker.minutes, picker.positions):
+    for control in (
+        picker.operation,
+        picker.modulus,
+        picker.base,
+        picker.digits,
+        picker.size,
+        picker.seeds,
+        picker.minutes,
+        picker.positions,
+    ):
         assert control.description
         assert control.tooltip
     for button in (picker.train_button, picker.stop_button):

@@ -3,7 +3,6 @@
 import numpy as np
 
 from ..errors import ArithlabError
-from . import digits as dg
 from .domains import ENUMERABLE, Domain
 
 TEST_SHARE = 10  # one pair in TEST_SHARE is kept for testing, whatever the domain and the seed
@@ -23,8 +22,9 @@ def is_test_pair(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     A hash of the two numbers decides, so that a pair, its commuted twin and the same pair with
     leading zeros are always on the same side, in every domain and for every seed.
 
-    >>> a, b = np.array([[9, 4, 3]]), np.array([[5, 0, 7]])
-    >>> bool(is_test_pair(a, b)[0] == is_test_pair(dg.fit_width(b, 5), a)[0])
+    >>> from arithlab.arithmetic.digits import from_ints
+    >>> a, b = from_ints([349], 10), from_ints([705], 10)
+    >>> bool(is_test_pair(a, b)[0] == is_test_pair(from_ints([705], 10, width=5), a)[0])
     True
     """
     mixed = _mix(_mix(_fingerprint(a)) + _mix(_fingerprint(b)))
@@ -62,7 +62,9 @@ def held_out_pairs(domain: Domain, base: int, count: int, seed: int = 0) -> Pair
         a, b = domain.pairs(base)
         test = is_test_pair(a, b)
         if not test.any():
-            raise ArithlabError(f"domain {str(domain)!r} has no test pair (it has {total} pairs in all): use a larger one.")
+            raise ArithlabError(
+                f"domain {str(domain)!r} has no test pair (it has {total} pairs in all): use a larger one."
+            )
         rows = np.flatnonzero(test)
         if len(rows) > count:
             rows = np.sort(stream(seed, TEST).choice(rows, count, replace=False))

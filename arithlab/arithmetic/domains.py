@@ -72,9 +72,13 @@ class Part:
             if symbols is not None:
                 _digit_set(symbols, base)
         if any(place >= self.n for place, _ in self.places):
-            raise ArithlabError(f"domain {str(self)!r} speaks of a place above its {self.n} digits: place 0 is the units.")
+            raise ArithlabError(
+                f"domain {str(self)!r} speaks of a place above its {self.n} digits: place 0 is the units."
+            )
         if self.chain is None and not self.sizes(base)[-1]:
-            raise ArithlabError(f"domain {str(self)!r} is empty: no number of {self.n} digits is left. Allow more digits.")
+            raise ArithlabError(
+                f"domain {str(self)!r} is empty: no number of {self.n} digits is left. Allow more digits."
+            )
         if self.chain is not None:
             _chain_tables(self, base)
 
@@ -234,7 +238,9 @@ def _digit_set(symbols: str, base: int) -> np.ndarray:
     else:
         values = np.unique([dg.SYMBOLS.index(symbol) for symbol in symbols]).astype(np.uint8)
     if not len(values) or values[-1] >= base:
-        raise ArithlabError(f"digits {symbols!r}: allowed in base {base} are {dg.SYMBOLS[:base]!r}, ranges lowest first.")
+        raise ArithlabError(
+            f"digits {symbols!r}: allowed in base {base} are {dg.SYMBOLS[:base]!r}, ranges lowest first."
+        )
     return values
 
 
@@ -279,7 +285,9 @@ def _chain_tables(part: Part, base: int) -> tuple[dict, np.ndarray]:
             if fits:
                 starts.append(s)
     if not starts:
-        raise ArithlabError(f"domain {str(part)!r} is empty in base {base}: no pair carries like that. Change chain or digits.")
+        raise ArithlabError(
+            f"domain {str(part)!r} is empty in base {base}: no pair carries like that. Change chain or digits."
+        )
     return tables, np.array(starts)
 
 

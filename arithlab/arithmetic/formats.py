@@ -5,7 +5,7 @@ Text form: a name, then options in any order.
 `padded 9`             every operand in 9 places; `a+b=c`, all numbers units first
 `unpadded`             operands in as many places as they have digits; an end token closes the answer
 `padded 9 answer high` the answer highest digit first; likewise `operands high`
-`p1`                   2407.17963: <bos>, operands in 20 places highest first, answer in 21 places units first, 66 tokens
+`p1`                   2407.17963: operands in 20 places highest first, answer in 21 units first, 66 tokens
 `p2 5`                 2308.08268: digits only, operands in 5 places highest first, answer units first
 """
 
@@ -88,7 +88,8 @@ class Format:
         """Raise ArithlabError where operands of so many digits cannot be written."""
         if self.width is not None and operand_digits > self.width:
             raise ArithlabError(
-                f"operands of {operand_digits} digits do not fit the format {str(self)!r}, which has {self.width} places: "
+                f"operands of {operand_digits} digits do not fit the format {str(self)!r}, which has {self.width} "
+                f"places: "
                 f"use a width of at least {operand_digits}, or 'unpadded'."
             )
         if self.name == "p1" and task.answer_width(operand_digits) > 21:
@@ -204,7 +205,8 @@ def format_(text: str) -> Format:
     wants_width = name in ("padded", "p2")
     if not match or wants_width != bool(match[1]) or (name in ("p1", "p2") and options):
         raise ArithlabError(
-            f"format {shorten(text)}: write for example 'padded 9', 'padded 9 answer high', 'unpadded operands high', 'p1' or 'p2 5'."
+            f"format {shorten(text)}: write for example 'padded 9', 'padded 9 answer high', "
+            "'unpadded operands high', 'p1' or 'p2 5'."
         )
     width = int(match[1]) if match[1] else 20 if name == "p1" else None
     if width is not None and not 1 <= width <= dg.MAX_DIGITS:

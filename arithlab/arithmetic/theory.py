@@ -67,7 +67,7 @@ class PredictedFunction:
         return out
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """The predicted answers for digit arrays (N, W): (N, task.answer_width(W)), wider if `unread` is longer than W."""
+        """The predicted answers for digit arrays (N, W): (N, task.answer_width(W)), wider if `unread` is."""
         return self.task.compute_digits(self.read(a), self.read(b))
 
     def accuracy(self, digits: int) -> float:
@@ -192,7 +192,10 @@ def modular_product_accuracy(modulus: int, base: int, n: int, m: int) -> Fractio
     0.02398253086419753
     """
     p = modulus // gcd(modulus, base**n)
-    high, low = _residue_counts(base ** (m - n - 1), (base - 1) * base ** (m - n - 1), p), _residue_counts(0, base**n, p)
+    high, low = (
+        _residue_counts(base ** (m - n - 1), (base - 1) * base ** (m - n - 1), p),
+        _residue_counts(0, base**n, p),
+    )
     residues = np.arange(p)
     products = np.outer(residues, residues) % p
     shift = base**n % p
@@ -215,7 +218,9 @@ def modular_product_accuracy(modulus: int, base: int, n: int, m: int) -> Fractio
     hits = 0
     for A in range(p):
         # a = A b^n + a0 (mod p): the row of S reordered by a0
-        row = sum(factor * table[(A * shift + residues) % p, A].astype(np.int64).astype(object) for factor, table in terms)
+        row = sum(
+            factor * table[(A * shift + residues) % p, A].astype(np.int64).astype(object) for factor, table in terms
+        )
         weight_low = q_low + e_low.astype(np.int64).astype(object)
         hits += (q_high + int(e_high[A])) * int((weight_low * row).sum())
     return Fraction(hits, ((base - 1) * base ** (m - n - 1) * base**n) ** 2)

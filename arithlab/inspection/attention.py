@@ -53,7 +53,9 @@ def attention(run: Run, question: str) -> pd.DataFrame:
     with torch.inference_mode():
         written = run.model(ids[:, :-1], probe=probe).argmax(-1)[0, -tail:]
     if not torch.equal(written, ids[0, -tail:]):
-        raise ArithlabError("the model's answer differs between two passes: its two best tokens are equally likely. Ask something else.")
+        raise ArithlabError(
+            "the model's answer differs between two passes: its two best tokens are equally likely. Ask something else."
+        )
     labels = token_labels(Tokens(ids.numpy(), tokens.role, tokens.place, tokens.supervised), vocabulary)
     frames = []
     for layer, weights in enumerate(probe.attention):
@@ -94,5 +96,14 @@ def cut_heads(run: Run, digits: int, n: int = 500) -> pd.DataFrame:
     for layer, head in [(-1, -1), *every]:
         accuracy, match = (whole, exact) if layer < 0 else measure({(layer, head)})
         for place, share, before in zip(places[answer], accuracy, whole, strict=True):
-            rows.append({"layer": layer, "head": head, "place": int(place), "accuracy": share, "whole": before, "exact_match": match})
+            rows.append(
+                {
+                    "layer": layer,
+                    "head": head,
+                    "place": int(place),
+                    "accuracy": share,
+                    "whole": before,
+                    "exact_match": match,
+                }
+            )
     return pd.DataFrame(rows).sort_values(["layer", "head", "place"], ignore_index=True)

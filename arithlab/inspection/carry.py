@@ -24,7 +24,12 @@ def carry_test(run: Run, digits: int, n: int = 2_000) -> pd.DataFrame:
     is written units first.
     """
     e = run.experiment
-    if e.task_.operation != "add" or e.task_.modulus is not None or e.format_.answer != "units" or e.format_.width is None:
+    if (
+        e.task_.operation != "add"
+        or e.task_.modulus is not None
+        or e.format_.answer != "units"
+        or e.format_.width is None
+    ):
         raise ArithlabError("carry_test needs a plain addition in a padded format with the answer units first.")
     a, b = batches.held_out_pairs(test_domain("D_ab", digits), e.base, n)
     tokens = e.format_.encode(e.task_, a, b)

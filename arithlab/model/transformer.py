@@ -64,10 +64,14 @@ def shape_of(size: str) -> Shape:
         raise UnknownName("size", size, [*SIZES, "layers-heads-width such as 2-4-64"])
     layers, heads, width = map(int, match.groups())
     if not layers or not heads or width < 2 * heads:
-        raise ArithlabError(f"size {shorten(size)}: layers and heads must be at least 1, the width at least 2 per head.")
+        raise ArithlabError(
+            f"size {shorten(size)}: layers and heads must be at least 1, the width at least 2 per head."
+        )
     if width % heads:
         near = max(heads, round(width / heads) * heads)
-        raise ArithlabError(f"size {shorten(size)}: {heads} heads do not divide the width {width}; the nearest that fits is {near}.")
+        raise ArithlabError(
+            f"size {shorten(size)}: {heads} heads do not divide the width {width}; the nearest that fits is {near}."
+        )
     return Shape(layers, heads, width)
 
 
@@ -76,7 +80,7 @@ def check_rope(shape: Shape, positions: str) -> None:
     wide = shape.width // shape.heads
     if positions == "rope" and wide % 2:
         raise ArithlabError(
-            f"rope turns pairs of coordinates, but a head of a model {shape.width} wide with {shape.heads} heads is {wide} wide: "
+            f"rope turns pairs of coordinates, but {shape.heads} heads in a width of {shape.width} are {wide} wide: "
             f"the nearest widths that fit are {(wide - 1) * shape.heads} and {(wide + 1) * shape.heads}."
         )
 
@@ -103,7 +107,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(shape.width, shape.width, bias=shape.bias)
 
     def forward(self, x: Tensor, positions: Positions, index: Tensor, tail: int, layer: int, probe=None, cache=None):
-        """Returns (B, tail, C). index: positions of x's tokens; cache: (keys, values) of earlier tokens, extended here."""
+        """Returns (B, tail, C). index: positions of x's tokens; cache: keys and values so far, extended here."""
         B, T, C = x.shape
         qkv = self.qkv(x).view(B, T, 3, self.heads, C // self.heads).transpose(1, 3)  # (B, H, 3, T, D)
         q, k, v = qkv[:, :, 0, T - tail :], qkv[:, :, 1], qkv[:, :, 2]
@@ -205,7 +209,12 @@ class Transformer(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(
-        self, ids: Tensor, tail: int | None = None, probe: Probe | None = None, cache: Cache | None = None, shift: int = 0
+        self,
+        ids: Tensor,
+        tail: int | None = None,
+        probe: Probe | None = None,
+        cache: Cache | None = None,
+        shift: int = 0,
     ) -> Tensor:
         """Logits (B, S, V) of the last `tail` tokens (all where None) of ids (B, T).
 

@@ -37,7 +37,7 @@ def report() -> dict:
     speed = 5 * 2 * 1024**3 / (time.perf_counter() - start)
     step = seconds_per_step(Experiment(), "cpu")
     machine = {
-        "python": f"{platform.python_version()} in {'a' if sys.prefix != sys.base_prefix else 'no'} virtual environment",
+        "python": platform.python_version() + (" in a virtual environment" if sys.prefix != sys.base_prefix else ""),
         "cores": os.cpu_count(),
         "torch threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none (a CPU is enough)",

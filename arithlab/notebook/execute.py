@@ -60,7 +60,9 @@ def declared_parameters(path: Path) -> dict[str, tuple[type, object]]:
     declared = {}
     for node in ast.parse(cells[0].source).body:
         if not isinstance(node, ast.AnnAssign) or getattr(node.annotation, "id", None) not in TYPES:
-            raise ArithlabError(f"{path}: in the `parameters` cell every line reads NAME: type = value, type one of {', '.join(TYPES)}.")
+            raise ArithlabError(
+                f"{path}: in the `parameters` cell every line reads NAME: type = value, type one of {', '.join(TYPES)}."
+            )
         declared[node.target.id] = (TYPES[node.annotation.id], ast.literal_eval(node.value))
     return declared
 
@@ -126,7 +128,9 @@ def execute(path: Path, parameters: dict[str, object]) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ArithlabError(f"cannot write to {target.parent}: {error.strerror}. Choose another folder with ARITHLAB_OUT.") from error
+        raise ArithlabError(
+            f"cannot write to {target.parent}: {error.strerror}. Choose another folder with ARITHLAB_OUT."
+        ) from error
     before = os.environ.get("ARITHLAB_QUIET")
     os.environ["ARITHLAB_QUIET"] = "1"  # progress bars of the kernel; the one below counts cells
     try:

@@ -58,10 +58,26 @@ def _equals(number: str, right: object, why: str, near: dict | None = None) -> N
         return False, (near or {}).get(known, f"{answer!r} is not it: look at the hint.")
 
 
-_equals("01.1", 990_000, "10^6 pairs of at most 3 digits, less the 10^4 pairs in which both have at most 2.",
-        {1_000_000: "That counts pairs in which neither has 3 digits.", 810_000: "That is D_ab3: both of exactly 3 digits."})  # fmt: skip
-_equals("02.1", 999, "678 + 321: the thousands were never read.", {9999: "That is the true sum; the thousands are not read."})
-_equals("02.2", "none", "10^4 (A + B) is lost, and A is at least 1: the model cannot be right past its length, not even by accident.")
+_equals(
+    "01.1",
+    990_000,
+    "10^6 pairs of at most 3 digits, less the 10^4 pairs in which both have at most 2.",
+    {
+        1_000_000: "That counts pairs in which neither has 3 digits.",
+        810_000: "That is D_ab3: both of exactly 3 digits.",
+    },
+)
+_equals(
+    "02.1",
+    999,
+    "678 + 321: the thousands were never read.",
+    {9999: "That is the true sum; the thousands are not read."},
+)
+_equals(
+    "02.2",
+    "none",
+    "10^4 (A + B) is lost, and A is at least 1: the model cannot be right past its length, not even by accident.",
+)
 
 
 @exercise("02.3")
@@ -135,14 +151,37 @@ def _worst_head(answer: tuple) -> Verdict:
     given, cut = answer
     worst = cut[cut["layer"] >= 0].groupby(["layer", "head"])["exact_match"].first()
     right = tuple(given) in worst.index and worst[tuple(given)] == worst.min()
-    return bool(right), f"the worst cut leaves {100 * worst.min():.1f} % exact match." if right else "another cut leaves less: see the hint."
+    return (
+        bool(right),
+        f"the worst cut leaves {100 * worst.min():.1f} % exact match."
+        if right
+        else "another cut leaves less: see the hint.",
+    )
 
 
 _equals("00.1", 3333, "1111 + 2222: the leading nines are not read.", {183333: "That is the true sum."})
-_equals("00.3", 4, "One digit past what it has seen.", {3: "Three digits is what it was trained on.", 5: "That is where the model trained on four breaks."})
-_equals("03.1", 6, "(0,5), (1,4), (2,3), (3,2), (4,1), (5,0).", {5: "Count (0,5) and (5,0) both.", 8: "That is the largest number, at place 7."})
-_equals("03.2", {"subtraction", "times one digit"}, "Both need their own place and a carry from below; the maximum must know the highest digits first.")
+_equals(
+    "00.3",
+    4,
+    "One digit past what it has seen.",
+    {3: "Three digits is what it was trained on.", 5: "That is where the model trained on four breaks."},
+)
+_equals(
+    "03.1",
+    6,
+    "(0,5), (1,4), (2,3), (3,2), (4,1), (5,0).",
+    {5: "Count (0,5) and (5,0) both.", 8: "That is the largest number, at place 7."},
+)
+_equals(
+    "03.2",
+    {"subtraction", "times one digit"},
+    "Both need their own place and a carry from below; the maximum must know the highest digits first.",
+)
 _equals("04.1", {2, 3, 4, 6, 8, 9, 12, 16, 18}, "They divide 144 = 12^2.")
-_equals("05.1", {"a2", "b2", "a1", "b1"}, "Its own place, and place 1 with the written c1 for the carry.",
-        {frozenset({"a2", "b2"}): "The carry into place 2 is missing."})  # fmt: skip
+_equals(
+    "05.1",
+    {"a2", "b2", "a1", "b1"},
+    "Its own place, and place 1 with the written c1 for the carry.",
+    {frozenset({"a2", "b2"}): "The carry into place 2 is missing."},
+)
 _equals("05.2", {9}, "Below 9 there is no carry whatever came before, above 9 there always is one.")

@@ -61,23 +61,42 @@ def by_length(
     for index, (name, table) in enumerate(tables.items()):
         percent = 100 * table[measure]
         figure.add_scatter(
-            x=table["digits"], y=percent, name=name, mode="lines+markers", **look(index),
-            error_y={"type": "data", "symmetric": False, "thickness": 1,
-                     "array": 100 * table[bounds[1]] - percent, "arrayminus": percent - 100 * table[bounds[0]]},
+            x=table["digits"],
+            y=percent,
+            name=name,
+            mode="lines+markers",
+            **look(index),
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "thickness": 1,
+                "array": 100 * table[bounds[1]] - percent,
+                "arrayminus": percent - 100 * table[bounds[0]],
+            },
             hovertemplate="%{x} digits: %{y:.1f} %<extra>" + name + "</extra>",
-        )  # fmt: skip
+        )
         said.append(f"{name}: {_series(table['digits'], percent)}")
     for index, (name, table) in enumerate((theory or {}).items()):
         percent = 100 * table["predicted_accuracy"]
         figure.add_scatter(
-            x=table["digits"], y=percent, name=f"theory: {name}", mode="lines",
-            line={"color": COLOURS[index % len(COLOURS)], "dash": "dot", "width": 5}, opacity=0.45,
-        )  # fmt: skip
+            x=table["digits"],
+            y=percent,
+            name=f"theory: {name}",
+            mode="lines",
+            line={"color": COLOURS[index % len(COLOURS)], "dash": "dot", "width": 5},
+            opacity=0.45,
+        )
         said.append(f"theory for {name}: {_series(table['digits'], percent)}")
     if guess:
         digits = next(iter(tables.values()))["digits"].iloc[: len(guess)]
-        figure.add_scatter(x=digits, y=list(guess), name="your guess", mode="lines+markers",
-                           line={"color": GREY, "dash": "dash"}, marker={"symbol": "star", "size": 10})  # fmt: skip
+        figure.add_scatter(
+            x=digits,
+            y=list(guess),
+            name="your guess",
+            mode="lines+markers",
+            line={"color": GREY, "dash": "dash"},
+            marker={"symbol": "star", "size": 10},
+        )
         said.append(f"your guess: {_series(digits, guess)}")
     _mark_training(figure, train_digits)
     figure.update_xaxes(title="digits of the operands", dtick=1 if all(len(t) <= 20 for t in tables.values()) else None)
@@ -85,43 +104,82 @@ def by_length(
     return style(figure, f"{title}. {'. '.join(said)}.", title=title)
 
 
-def seeds_by_length(table: pd.DataFrame, *, by: str, measure: str = "exact_match", train_digits: int | None = None,
-                    title: str = "Every seed, and the median") -> go.Figure:  # fmt: skip
+def seeds_by_length(
+    table: pd.DataFrame,
+    *,
+    by: str,
+    measure: str = "exact_match",
+    train_digits: int | None = None,
+    title: str = "Every seed, and the median",
+) -> go.Figure:
     """Accuracy by length with every seed as a thin line and the median as a thick one, one colour per value of `by`."""
     figure, said = go.Figure(), []
     for index, (name, group) in enumerate(table.groupby(by, sort=False)):
         style_ = look(index)
         for _, one in group.groupby("seed"):
-            figure.add_scatter(x=one["digits"], y=100 * one[measure], mode="lines", opacity=0.35, showlegend=False,
-                               line={**style_["line"], "width": 1}, hoverinfo="skip")  # fmt: skip
+            figure.add_scatter(
+                x=one["digits"],
+                y=100 * one[measure],
+                mode="lines",
+                opacity=0.35,
+                showlegend=False,
+                line={**style_["line"], "width": 1},
+                hoverinfo="skip",
+            )
         middle = group.groupby("digits")[measure].median() * 100
         seeds = group["seed"].nunique()
         figure.add_scatter(x=middle.index, y=middle, name=f"{name} (median of {seeds})", mode="lines+markers", **style_)
         said.append(f"{name}, median of {seeds} seeds: {_series(middle.index, middle)}")
     _mark_training(figure, train_digits)
     figure.update_xaxes(title="digits of the operands", dtick=1)
-    figure.update_yaxes(title="exact match (%)" if measure == "exact_match" else "agreement with theory (%)", range=[-4, 104])
+    figure.update_yaxes(
+        title="exact match (%)" if measure == "exact_match" else "agreement with theory (%)", range=[-4, 104]
+    )
     return style(figure, f"{title}. {'. '.join(said)}.", title=title)
 
 
-def length_heatmaps(maps: Mapping[str, pd.DataFrame], *, train_digits: int, measure: str = "exact_match",
-                    title: str = "Exact match by the lengths of both operands") -> go.Figure:  # fmt: skip
+def length_heatmaps(
+    maps: Mapping[str, pd.DataFrame],
+    *,
+    train_digits: int,
+    measure: str = "exact_match",
+    title: str = "Exact match by the lengths of both operands",
+) -> go.Figure:
     """One panel per table of `length_map`: rows digits of a, columns digits of b, colour exact match in percent."""
     figure = make_subplots(1, len(maps), subplot_titles=list(maps), shared_yaxes=True, horizontal_spacing=0.03)
     said = []
     for column, (name, table) in enumerate(maps.items(), 1):
         grid = table.pivot(index="a_digits", columns="b_digits", values=measure) * 100
         figure.add_heatmap(
-            z=grid.to_numpy(), x=grid.columns, y=grid.index, zmin=0, zmax=100, colorscale="Cividis", xgap=1, ygap=1,
-            colorbar={"title": "%"}, showscale=column == len(maps), row=1, col=column,
+            z=grid.to_numpy(),
+            x=grid.columns,
+            y=grid.index,
+            zmin=0,
+            zmax=100,
+            colorscale="Cividis",
+            xgap=1,
+            ygap=1,
+            colorbar={"title": "%"},
+            showscale=column == len(maps),
+            row=1,
+            col=column,
             hovertemplate="a: %{y} digits, b: %{x} digits<br>%{z:.0f} %<extra>" + name + "</extra>",
-        )  # fmt: skip
+        )
         edge = train_digits + 0.5
-        figure.add_scatter(x=[0.5, edge, edge], y=[edge, edge, 0.5], mode="lines", showlegend=False, hoverinfo="skip",
-                           line={"color": COLOURS[1], "width": 3}, row=1, col=column)  # fmt: skip
+        figure.add_scatter(
+            x=[0.5, edge, edge],
+            y=[edge, edge, 0.5],
+            mode="lines",
+            showlegend=False,
+            hoverinfo="skip",
+            line={"color": COLOURS[1], "width": 3},
+            row=1,
+            col=column,
+        )
         inside = (table["a_digits"] <= train_digits) & (table["b_digits"] <= train_digits)
         said.append(
-            f"{name}: {100 * table.loc[inside, measure].mean():.0f} % on average with both operands up to {train_digits} digits, "
+            f"{name}: {100 * table.loc[inside, measure].mean():.0f} % on average "
+            f"with both operands up to {train_digits} digits, "
             f"{100 * table.loc[~inside, measure].mean():.0f} % beyond"
         )
     figure.update_xaxes(title="digits of b", dtick=1)
@@ -131,19 +189,36 @@ def length_heatmaps(maps: Mapping[str, pd.DataFrame], *, train_digits: int, meas
 
 
 def modulus_bars(table: pd.DataFrame, *, title: str) -> go.Figure:
-    """Measured accuracy (bars with 95 % intervals) beside the theorem's (lines): columns name, measured, low, high, predicted."""
+    """Measured accuracy (bars with 95 % intervals) beside the theorem's (lines).
+
+    The table has the columns name, measured, low, high, predicted.
+    """
     percent = 100 * table["measured"]
     figure = go.Figure()
     figure.add_bar(
-        x=table["name"], y=percent, name="measured", marker={"color": COLOURS[0]}, width=0.5,
-        error_y={"type": "data", "symmetric": False, "array": 100 * table["high"] - percent,
-                 "arrayminus": percent - 100 * table["low"], "color": GREY},
-        text=[f"{value:.1f}" for value in percent], textposition="outside", textfont={"color": GREY},
-    )  # fmt: skip
+        x=table["name"],
+        y=percent,
+        name="measured",
+        marker={"color": COLOURS[0]},
+        width=0.5,
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": 100 * table["high"] - percent,
+            "arrayminus": percent - 100 * table["low"],
+            "color": GREY,
+        },
+        text=[f"{value:.1f}" for value in percent],
+        textposition="outside",
+        textfont={"color": GREY},
+    )
     figure.add_scatter(
-        x=table["name"], y=100 * table["predicted"], name="theory", mode="markers",
+        x=table["name"],
+        y=100 * table["predicted"],
+        name="theory",
+        mode="markers",
         marker={"symbol": "line-ew", "size": 60, "line": {"width": 4, "color": COLOURS[1]}},
-    )  # fmt: skip
+    )
     figure.update_xaxes(title="task", type="category")
     figure.update_yaxes(title="exact match (%)", range=[0, 115])
     pairs = zip(table["name"], percent, 100 * table["predicted"], strict=True)
@@ -155,7 +230,9 @@ def training_curves(metrics: pd.DataFrame, *, title: str = "While it learns") ->
     """Exact match by length over the steps of training, from `run.metrics`."""
     figure, said = go.Figure(), []
     for index, (digits, group) in enumerate(metrics.groupby("digits")):
-        figure.add_scatter(x=group["step"], y=100 * group["exact_match"], name=f"{digits} digits", mode="lines", **look(index))
+        figure.add_scatter(
+            x=group["step"], y=100 * group["exact_match"], name=f"{digits} digits", mode="lines", **look(index)
+        )
         said.append(f"{digits} digits end at {100 * group['exact_match'].iloc[-1]:.0f} %")
     figure.update_xaxes(title="step")
     figure.update_yaxes(title="exact match (%)", range=[-4, 104])
@@ -166,7 +243,9 @@ def training_curves(metrics: pd.DataFrame, *, title: str = "While it learns") ->
 def _mark_training(figure: go.Figure, digits: int | None) -> None:
     if digits:
         figure.add_vline(x=digits + 0.5, line={"color": GREY, "dash": "dash", "width": 1})
-        figure.add_annotation(x=digits + 0.45, y=104, xanchor="right", text="trained up to here", showarrow=False, font={"size": 11})
+        figure.add_annotation(
+            x=digits + 0.45, y=104, xanchor="right", text="trained up to here", showarrow=False, font={"size": 11}
+        )
 
 
 def _series(digits: Sequence[int], percent: Sequence[float]) -> str:

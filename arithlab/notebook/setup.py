@@ -36,7 +36,8 @@ def setup(quick: bool = False, seed: int = 0, out: str = "") -> bool:
     pio.renderers["plotly_mimetype"].config = FIGURE_CONFIG
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     print(
-        f"arithlab {__version__} | Python {platform.python_version()} | torch {torch.__version__} | plotly {plotly.__version__}\n"
+        f"arithlab {__version__} | Python {platform.python_version()} | "
+        f"torch {torch.__version__} | plotly {plotly.__version__}\n"
         f"mode: {'quick' if quick else 'full'} | seed {seed} | {device} | results in {_short(output_folder())}"
     )
     return quick
@@ -47,7 +48,10 @@ def show(figure: go.Figure) -> None:
     alt = (figure.layout.meta or {}).get("alt")
     if not alt:
         raise ArithlabError("a figure needs a text alternative: set figure.layout.meta = {'alt': ...}.")
-    bundle = {"application/vnd.plotly.v1+json": {**json.loads(figure.to_json()), "config": FIGURE_CONFIG}, "text/plain": alt}
+    bundle = {
+        "application/vnd.plotly.v1+json": {**json.loads(figure.to_json()), "config": FIGURE_CONFIG},
+        "text/plain": alt,
+    }
     display(bundle, raw=True)
 
 

@@ -28,24 +28,48 @@ def token_strip(task: Task, formats: Mapping[str, Format], question: str) -> go.
         longest = max(longest, len(symbols))
         y = -row
         figure.add_scatter(
-            x=list(range(len(symbols))), y=[y] * len(symbols), mode="markers+text", text=[f"<b>{s[:1] if s[0] != '<' else s[1]}</b>" for s in symbols],
-            textfont={"color": "white", "size": 13}, showlegend=False,
+            x=list(range(len(symbols))),
+            y=[y] * len(symbols),
+            mode="markers+text",
+            text=[f"<b>{s[:1] if s[0] != '<' else s[1]}</b>" for s in symbols],
+            textfont={"color": "white", "size": 13},
+            showlegend=False,
             marker={"symbol": "square", "size": 24, "color": [SHADES.get(role, "#666666") for role in roles]},
             customdata=[[s, role, int(p)] for s, role, p in zip(symbols, roles, tokens.place[0], strict=True)],
-            hovertemplate="token %{customdata[0]}<br>belongs to %{customdata[1]}, place %{customdata[2]}<extra>" + name + "</extra>",
-        )  # fmt: skip
+            hovertemplate="token %{customdata[0]}<br>belongs to %{customdata[1]}, place %{customdata[2]}<extra>"
+            + name
+            + "</extra>",
+        )
         figure.add_scatter(
-            x=list(range(len(symbols))), y=[y - 0.36] * len(symbols), mode="text", showlegend=False, hoverinfo="skip",
-            text=[str(p) if role in SHADES else "" for p, role in zip(tokens.place[0], roles, strict=True)], textfont={"size": 10, "color": GREY},
-        )  # fmt: skip
+            x=list(range(len(symbols))),
+            y=[y - 0.36] * len(symbols),
+            mode="text",
+            showlegend=False,
+            hoverinfo="skip",
+            text=[str(p) if role in SHADES else "" for p, role in zip(tokens.place[0], roles, strict=True)],
+            textfont={"size": 10, "color": GREY},
+        )
         said.append(f"{name}: {' '.join(symbols)}")
     for role, words in (("a", "first operand"), ("b", "second operand"), ("c", "answer")):
-        figure.add_scatter(x=[None], y=[None], mode="markers", name=words, marker={"symbol": "square", "size": 12, "color": SHADES[role]})
+        figure.add_scatter(
+            x=[None],
+            y=[None],
+            mode="markers",
+            name=words,
+            marker={"symbol": "square", "size": 12, "color": SHADES[role]},
+        )
     figure.update_xaxes(title="position of the token in the line", range=[-1, longest], dtick=5)
     names = list(formats)
-    figure.update_yaxes(tickvals=[-i for i in range(len(names))], ticktext=names, range=[-len(names) + 0.3, 0.6], showgrid=False)
+    figure.update_yaxes(
+        tickvals=[-i for i in range(len(names))], ticktext=names, range=[-len(names) + 0.3, 0.6], showgrid=False
+    )
     alt = f"The example {question} as tokens, places of digits below each. {'. '.join(said)}."
-    return style(figure, alt, title=f"{question} as the model sees it (small numbers: places, 0 = units)", height=120 + 85 * len(names))
+    return style(
+        figure,
+        alt,
+        title=f"{question} as the model sees it (small numbers: places, 0 = units)",
+        height=120 + 85 * len(names),
+    )
 
 
 def dependence_maps(tables: Mapping[str, np.ndarray]) -> go.Figure:
@@ -55,11 +79,24 @@ def dependence_maps(tables: Mapping[str, np.ndarray]) -> go.Figure:
     for column, (name, table) in enumerate(tables.items(), 1):
         percent = 100 * table
         figure.add_heatmap(
-            z=percent, zmin=0, zmax=100, colorscale="Cividis", xgap=2, ygap=2, showscale=column == len(tables), colorbar={"title": "%"},
-            text=[[f"{v:.0f}" for v in row] for row in percent], texttemplate="%{text}", row=1, col=column,
+            z=percent,
+            zmin=0,
+            zmax=100,
+            colorscale="Cividis",
+            xgap=2,
+            ygap=2,
+            showscale=column == len(tables),
+            colorbar={"title": "%"},
+            text=[[f"{v:.0f}" for v in row] for row in percent],
+            texttemplate="%{text}",
+            row=1,
+            col=column,
             hovertemplate="answer place %{y}, input place %{x}: %{z:.1f} %<extra>" + name + "</extra>",
-        )  # fmt: skip
-        read = "; ".join(f"answer place {k} depends on input places {', '.join(map(str, np.flatnonzero(row > 0.005)))}" for k, row in enumerate(table))
+        )
+        read = "; ".join(
+            f"answer place {k} depends on input places {', '.join(map(str, np.flatnonzero(row > 0.005)))}"
+            for k, row in enumerate(table)
+        )
         said.append(f"{name}: {read}")
     figure.update_xaxes(title="place of the changed input digit", dtick=1)
     figure.update_yaxes(dtick=1)
@@ -74,9 +111,14 @@ def attention_maps(table: pd.DataFrame, *, title: str) -> go.Figure:
     heads = sorted(set(zip(writers["layer"], writers["head"], strict=True)))
     columns = int(writers["head"].max()) + 1
     figure = make_subplots(
-        -(-len(heads) // columns), columns, shared_xaxes=True, shared_yaxes=True, horizontal_spacing=0.015, vertical_spacing=0.08,
+        -(-len(heads) // columns),
+        columns,
+        shared_xaxes=True,
+        shared_yaxes=True,
+        horizontal_spacing=0.015,
+        vertical_spacing=0.08,
         subplot_titles=[f"layer {layer + 1}, head {head + 1}" for layer, head in heads],
-    )  # fmt: skip
+    )
     labels = table.drop_duplicates("key").set_index("key")["key_label"]
     said = []
     for number, (layer, head) in enumerate(heads):
@@ -84,10 +126,18 @@ def attention_maps(table: pd.DataFrame, *, title: str) -> go.Figure:
         grid = one.pivot(index="query", columns="key", values="weight")
         rows = one.drop_duplicates("query").set_index("query")["writes"].loc[grid.index]
         figure.add_heatmap(
-            z=grid.to_numpy(), x=[labels[k] for k in grid.columns], y=[f"writes {r}" for r in rows], zmin=0, zmax=1, colorscale="Cividis",
-            showscale=number == 0, colorbar={"title": "weight"}, row=number // columns + 1, col=number % columns + 1,
+            z=grid.to_numpy(),
+            x=[labels[k] for k in grid.columns],
+            y=[f"writes {r}" for r in rows],
+            zmin=0,
+            zmax=1,
+            colorscale="Cividis",
+            showscale=number == 0,
+            colorbar={"title": "weight"},
+            row=number // columns + 1,
+            col=number % columns + 1,
             hovertemplate="%{y} reads %{x}: %{z:.2f}<extra></extra>",
-        )  # fmt: skip
+        )
         top = one.loc[one.groupby("query")["weight"].idxmax()]
         read = ", ".join(f"{r.writes} reads {r.key_label}" for r in top.head(3).itertuples())
         said.append(f"layer {layer + 1} head {head + 1}: {read}")
@@ -98,16 +148,25 @@ def attention_maps(table: pd.DataFrame, *, title: str) -> go.Figure:
 
 
 def cut_effects(table: pd.DataFrame, *, title: str) -> go.Figure:
-    """What each head's cut costs: rows heads, columns places of the answer, colour share of right digits left (of `cut_heads`)."""
+    """What each head's cut costs: rows heads, columns places, colour share of right digits left (of `cut_heads`)."""
     cut = table[table["layer"] >= 0].copy()
     cut["name"] = [f"layer {layer + 1}, head {head + 1}" for layer, head in zip(cut["layer"], cut["head"], strict=True)]
     grid = cut.pivot(index="name", columns="place", values="accuracy") * 100
     figure = go.Figure()
     figure.add_heatmap(
-        z=grid.to_numpy(), x=[str(p) for p in grid.columns], y=list(grid.index), zmin=0, zmax=100, colorscale="Cividis", xgap=2, ygap=2,
-        text=[[f"{v:.0f}" for v in row] for row in grid.to_numpy()], texttemplate="%{text}", colorbar={"title": "%"},
+        z=grid.to_numpy(),
+        x=[str(p) for p in grid.columns],
+        y=list(grid.index),
+        zmin=0,
+        zmax=100,
+        colorscale="Cividis",
+        xgap=2,
+        ygap=2,
+        text=[[f"{v:.0f}" for v in row] for row in grid.to_numpy()],
+        texttemplate="%{text}",
+        colorbar={"title": "%"},
         hovertemplate="%{y} cut: %{z:.0f} % of digits right at place %{x}<extra></extra>",
-    )  # fmt: skip
+    )
     figure.update_xaxes(title="place of the answer digit", type="category")
     figure.update_yaxes(autorange="reversed", type="category")
     worst = grid.min(axis=1)
@@ -122,7 +181,10 @@ def compare_curves(curves: Mapping[str, pd.DataFrame], digits: Sequence[int], *,
         mean = 100 * metrics[metrics["digits"].isin(list(digits))].groupby("step")["exact_match"].mean()
         figure.add_scatter(x=mean.index, y=mean, name=name, mode="lines+markers", **look(index))
         reached = mean[mean >= 90]
-        said.append(f"{name}: {f'90 % reached at step {reached.index[0]}' if len(reached) else f'ends at {mean.iloc[-1]:.0f} %'}")
+        said.append(
+            f"{name}: "
+            + (f"90 % reached at step {reached.index[0]}" if len(reached) else f"ends at {mean.iloc[-1]:.0f} %")
+        )
     figure.update_xaxes(title="step")
     figure.update_yaxes(title="exact match (%)", range=[-4, 104])
     return style(figure, f"{title}. {'. '.join(said)}.", title=title)

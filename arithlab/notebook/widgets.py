@@ -56,23 +56,56 @@ class TaskPicker(w.VBox):
     After training `runs` holds the finished runs, by (positions, seed).
     """
 
-    def __init__(self, operation: str = "add", modulus: int = 0, base: int = 10, digits: int = 4,
-                 positions: tuple[str, ...] = ("learned", "rope"), size: str = "tiny", seeds: int = 1, minutes: float = 0.5):  # fmt: skip
+    def __init__(
+        self,
+        operation: str = "add",
+        modulus: int = 0,
+        base: int = 10,
+        digits: int = 4,
+        positions: tuple[str, ...] = ("learned", "rope"),
+        size: str = "tiny",
+        seeds: int = 1,
+        minutes: float = 0.5,
+    ):
         super().__init__()
         common = {"style": WIDE, "layout": w.Layout(width="22em")}
-        self.operation = w.Dropdown(options=[("addition", "add"), ("multiplication", "mul")], value=operation,
-                                    description="operation", tooltip="what the model learns", **common)  # fmt: skip
+        self.operation = w.Dropdown(
+            options=[("addition", "add"), ("multiplication", "mul")],
+            value=operation,
+            description="operation",
+            tooltip="what the model learns",
+            **common,
+        )
         self.modulus = w.BoundedIntText(modulus, 0, 10**6, description="modulus", tooltip="0 for none", **common)
         self.base = w.BoundedIntText(base, 2, 36, description="base", tooltip="the number base, 2 to 36", **common)
         self.digits = w.BoundedIntText(digits, 1, 8, description="training digits", tooltip="the domain D_n", **common)
-        self.size = w.Dropdown(options=list(SIZES), value=size, description="size", tooltip="the model's size", **common)
-        self.seeds = w.BoundedIntText(seeds, 1, 20, description="seeds", tooltip="how many models per encoding", **common)
-        self.minutes = w.BoundedFloatText(value=minutes, min=0.05, max=600, step=0.25, description="minutes each",
-                                          tooltip="training time of each model", **common)  # fmt: skip
-        self.positions = w.SelectMultiple(options=list(POSITIONS), value=positions, rows=len(POSITIONS), description="encodings",
-                                          tooltip="positional encodings to compare", **common)  # fmt: skip
+        self.size = w.Dropdown(
+            options=list(SIZES), value=size, description="size", tooltip="the model's size", **common
+        )
+        self.seeds = w.BoundedIntText(
+            seeds, 1, 20, description="seeds", tooltip="how many models per encoding", **common
+        )
+        self.minutes = w.BoundedFloatText(
+            value=minutes,
+            min=0.05,
+            max=600,
+            step=0.25,
+            description="minutes each",
+            tooltip="training time of each model",
+            **common,
+        )
+        self.positions = w.SelectMultiple(
+            options=list(POSITIONS),
+            value=positions,
+            rows=len(POSITIONS),
+            description="encodings",
+            tooltip="positional encodings to compare",
+            **common,
+        )
         self.train_button = w.Button(description="Train", button_style="primary", tooltip="train the chosen models")
-        self.stop_button = w.Button(description="Stop", disabled=True, tooltip="stop after this step; Train goes on from there")
+        self.stop_button = w.Button(
+            description="Stop", disabled=True, tooltip="stop after this step; Train goes on from there"
+        )
         self.preview, self.status, self.results = w.HTML(), w.HTML(), w.HTML()
         self.bar = w.IntProgress(description="progress", layout=w.Layout(width="100%"))
         self.figure = w.Output()
@@ -82,9 +115,26 @@ class TaskPicker(w.VBox):
         left = w.VBox([self.operation, self.modulus, self.base, self.digits, self.size, self.seeds, self.minutes])
         buttons = w.HBox([self.train_button, self.stop_button])
         heading = w.HTML("<h4>Choose a task</h4>")
-        self.children = [heading, w.HBox([left, self.positions], layout=w.Layout(flex_flow="row wrap")),
-                         self.preview, buttons, self.bar, self.status, self.figure, self.results]  # fmt: skip
-        for control in (self.operation, self.modulus, self.base, self.digits, self.size, self.seeds, self.minutes, self.positions):
+        self.children = [
+            heading,
+            w.HBox([left, self.positions], layout=w.Layout(flex_flow="row wrap")),
+            self.preview,
+            buttons,
+            self.bar,
+            self.status,
+            self.figure,
+            self.results,
+        ]
+        for control in (
+            self.operation,
+            self.modulus,
+            self.base,
+            self.digits,
+            self.size,
+            self.seeds,
+            self.minutes,
+            self.positions,
+        ):
             control.observe(lambda change: self.refresh(), names="value")
         self.train_button.on_click(lambda button: self.start())
         self.stop_button.on_click(lambda button: self.stop())
@@ -129,10 +179,12 @@ class TaskPicker(w.VBox):
         computes = "; ".join(f"{name}: {predicted_function(e.task_, e.train_domain, name)}" for name in names)
         seconds = e.steps * seconds_per_step(e) * len(experiments)
         return (
-            f"<p>Example: {html.escape(e.task_.write_question(a[0], b[0]))} = {answer}. The model sees (units first):</p>"
+            f"<p>Example: {html.escape(e.task_.write_question(a[0], b[0]))} = {answer}. "
+            f"The model sees (units first):</p>"
             f"<pre>{html.escape(seen)}</pre><p>Theory says what is computed: {html.escape(computes)}. "
             f"Predicted accuracy by length:</p>{_table(table)}"
-            f"<p>{len(experiments)} model(s), {e.steps:,} steps of {e.batch} each: about {_duration(seconds)} on this machine.</p>"
+            f"<p>{len(experiments)} model(s), {e.steps:,} steps of {e.batch} each: "
+            f"about {_duration(seconds)} on this machine.</p>"
         )
 
     def start(self) -> None:
@@ -184,7 +236,7 @@ class TaskPicker(w.VBox):
                     f"{label}: {experiment.positions}, seed {experiment.seed}, step {now.step:,} of {now.steps:,}, "
                     f"loss {now.loss:.3f}, about {_duration(left)} left"
                 )
-                if now.rows and clock - drawn > REDRAW or now.step == now.steps:
+                if (now.rows and clock - drawn > REDRAW) or now.step == now.steps:
                     title = f"While it learns: {experiment.positions}, seed {experiment.seed}"
                     _put(self.figure, plots.training_curves(now.run.metrics, title=title))
                     drawn = clock
@@ -197,10 +249,17 @@ class TaskPicker(w.VBox):
 
     def _show_results(self) -> None:
         names = dict.fromkeys(name for name, _ in self.runs)
-        tables = {name: evaluate(self.runs[name, 0], self.runs[name, 0].experiment.test_lengths, n=500) for name in names}
+        tables = {
+            name: evaluate(self.runs[name, 0], self.runs[name, 0].experiment.test_lengths, n=500) for name in names
+        }
         e = next(iter(self.runs.values())).experiment
         theory = {"learned": predict(e, e.test_lengths)}
-        _put(self.figure, plots.by_length(tables, theory=theory, train_digits=e.train_domain.digits, title=f"{e.task}: exact match, seed 0"))
+        _put(
+            self.figure,
+            plots.by_length(
+                tables, theory=theory, train_digits=e.train_domain.digits, title=f"{e.task}: exact match, seed 0"
+            ),
+        )
         frame = pd.DataFrame({"digits": e.test_lengths})
         for name, table in tables.items():
             frame[f"{name} (%)"] = (100 * table["exact_match"]).round(1)
@@ -213,7 +272,9 @@ class AskBox(w.VBox):
     def __init__(self, run: Run, question: str):
         super().__init__()
         self.run = run
-        self.question = w.Text(question, description="question", style=WIDE, continuous_update=False, tooltip="for example 349+705")
+        self.question = w.Text(
+            question, description="question", style=WIDE, continuous_update=False, tooltip="for example 349+705"
+        )
         self.button = w.Button(description="Ask", tooltip="what does the model answer?")
         self.answer = w.HTML()
         self.children = [w.HTML("<h4>Ask the model</h4>"), w.HBox([self.question, self.button]), self.answer]
@@ -236,8 +297,12 @@ class TheoryExplorer(w.VBox):
     def __init__(self, operation: str = "add", modulus: int = 101, base: int = 10, digits: int = 4):
         super().__init__()
         common = {"style": WIDE, "layout": w.Layout(width="32em"), "continuous_update": False}
-        self.operation = w.Dropdown(options=[("addition", "add"), ("multiplication", "mul")], value=operation,
-                                    description="operation", style=WIDE)  # fmt: skip
+        self.operation = w.Dropdown(
+            options=[("addition", "add"), ("multiplication", "mul")],
+            value=operation,
+            description="operation",
+            style=WIDE,
+        )
         self.modulus = w.IntSlider(modulus, 2, 210, description="modulus p", **common)
         self.base = w.IntSlider(base, 2, 36, description="base b", **common)
         self.digits = w.IntSlider(digits, 1, 8, description="training digits n", **common)
@@ -258,10 +323,23 @@ class TheoryExplorer(w.VBox):
             f"{t}, trained on {self.digits.value} digits: the model computes {table['predicted_function'].iloc[-1]}; "
             f"far beyond the training length {100 * limit:.2f} % of its answers are right."
         )
-        measured = pd.DataFrame({"digits": table["digits"], "exact_match": table["predicted_accuracy"],
-                                 "low": table["predicted_accuracy"], "high": table["predicted_accuracy"]})  # fmt: skip
-        _put(self.figure, plots.by_length({"theory": measured}, train_digits=self.digits.value,
-                                          title=f"Predicted accuracy of {t}", y="accuracy (%)"))  # fmt: skip
+        measured = pd.DataFrame(
+            {
+                "digits": table["digits"],
+                "exact_match": table["predicted_accuracy"],
+                "low": table["predicted_accuracy"],
+                "high": table["predicted_accuracy"],
+            }
+        )
+        _put(
+            self.figure,
+            plots.by_length(
+                {"theory": measured},
+                train_digits=self.digits.value,
+                title=f"Predicted accuracy of {t}",
+                y="accuracy (%)",
+            ),
+        )
 
 
 def _duration(seconds: float) -> str:

@@ -31,7 +31,9 @@ def answerer(model: Run | Answerer | Callable[[str], str]) -> Answerer:
     if isinstance(model, Run):
         return lambda questions: answer(model, questions)
     if not callable(model):
-        raise ArithlabError(f"{shorten(model)} answers no questions: give a run, or a function from question to answer.")
+        raise ArithlabError(
+            f"{shorten(model)} answers no questions: give a run, or a function from question to answer."
+        )
 
     def call(questions: list[str]) -> list[str]:
         problem = None
@@ -41,9 +43,15 @@ def answerer(model: Run | Answerer | Callable[[str], str]) -> Answerer:
             except Exception as error:  # a function of one question may fail in any way on a list
                 problem = problem or error if whole else error
                 continue
-            if isinstance(answers, (list, tuple)) and len(answers) == len(questions) and all(isinstance(x, str) for x in answers):
+            if (
+                isinstance(answers, (list, tuple))
+                and len(answers) == len(questions)
+                and all(isinstance(x, str) for x in answers)
+            ):
                 return list(answers)
-        reason = f"it raised {type(problem).__name__}: {problem}" if problem else "it did not return one string per question"
+        reason = (
+            f"it raised {type(problem).__name__}: {problem}" if problem else "it did not return one string per question"
+        )
         raise ArithlabError(f"the answering function cannot be used: {reason}.") from problem
 
     return call

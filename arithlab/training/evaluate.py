@@ -238,7 +238,9 @@ def _check_count(n: int) -> None:
 def _judge(model: Run | Answerer | Callable, on: str | Task | None, predicted: Function | None) -> _Judge:
     if isinstance(model, Run):
         if on is not None and task(on) != model.experiment.task_:
-            raise ArithlabError(f"this run was trained for {model.experiment.task!r}, not for {str(on)!r}: leave `on` out.")
+            raise ArithlabError(
+                f"this run was trained for {model.experiment.task!r}, not for {str(on)!r}: leave `on` out."
+            )
         return _Judge(model, model.experiment.task_, predicted or model.experiment.predicted)
     if on is None:
         raise ArithlabError("say which task the model answers, for example on='add'.")

@@ -58,7 +58,9 @@ def choose_device(device: str = "auto") -> torch.device:
         torch.empty(1, device=device)
         return torch.device(device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ArithlabError(f"device {device!r} cannot be used here: choose 'auto', 'cpu', or 'cuda' where there is a GPU.") from error
+        raise ArithlabError(
+            f"device {device!r} cannot be used here: choose 'auto', 'cpu', or 'cuda' where there is a GPU."
+        ) from error
 
 
 class Trainer:
@@ -79,7 +81,9 @@ class Trainer:
         groups = [group for group in groups if group["params"]]
         self.optimizers = [torch.optim.AdamW(groups, lr=e.lr, betas=(0.9, 0.99), fused=True)]
         if matrices:
-            self.optimizers.append(torch.optim.Muon(matrices, lr=e.matrix_lr, momentum=0.95, weight_decay=e.weight_decay))
+            self.optimizers.append(
+                torch.optim.Muon(matrices, lr=e.matrix_lr, momentum=0.95, weight_decay=e.weight_decay)
+            )
         self.peaks = [e.lr, e.matrix_lr]
         self.pool = None if e.pairs is None else batches.train_pool(e.train_domain, e.base, e.pairs, e.seed)
         self.task, self.domain, self.format = e.task_, e.train_domain, e.format_
@@ -193,7 +197,8 @@ def _look(run: Run, trainer: Trainer, sets: list, step: int, loss: Tensor) -> li
     """Accuracy by length on the followed test sets, written to metrics.jsonl."""
     if not torch.isfinite(loss):
         raise TrainingFailed(
-            f"the loss is {loss.item()} at step {step}: lower lr or matrix_lr. The last checkpoint in {run.path} is good."
+            f"the loss is {loss.item()} at step {step}: lower lr or matrix_lr. "
+            f"The last checkpoint in {run.path} is good."
         )
     trainer.model.eval()
     rows = [
@@ -252,7 +257,9 @@ def train(experiment: Experiment, device: str = "auto", watch: Callable[[Progres
         print(f"{label}: run {run.id} is here already")
         return run
     quiet = os.environ.get("ARITHLAB_QUIET") == "1"
-    bar = tqdm(total=experiment.steps, desc=label, unit="step", file=sys.stdout, disable=quiet, mininterval=0.5, ncols=100)
+    bar = tqdm(
+        total=experiment.steps, desc=label, unit="step", file=sys.stdout, disable=quiet, mininterval=0.5, ncols=100
+    )
     progress = fit(experiment, device)
     with bar, _interruptible() as interrupted:
         for now in progress:
@@ -270,7 +277,7 @@ def train(experiment: Experiment, device: str = "auto", watch: Callable[[Progres
 
 @contextmanager
 def _interruptible() -> Iterator[list]:
-    """Turns the first SIGINT or SIGTERM into an entry of a list, so that a step can end first; the second acts at once."""
+    """Turns the first SIGINT or SIGTERM into a list entry, so that a step can end first; the second acts at once."""
     seen: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield seen

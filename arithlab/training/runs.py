@@ -48,7 +48,7 @@ def write_file(path: Path, data: bytes | str) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -101,7 +101,7 @@ class Run:
     def metrics(self) -> pd.DataFrame:
         """The training curve: columns step, loss, digits, exact_match, agreement (fractions)."""
         rows = []
-        with contextlib.suppress(FileNotFoundError), open(self.path / "metrics.jsonl") as file:
+        with contextlib.suppress(FileNotFoundError), (self.path / "metrics.jsonl").open() as file:
             for line in file:
                 record = json.loads(line)
                 rows += [{"step": record["step"], "loss": record["loss"], **row} for row in record["rows"]]
@@ -210,7 +210,9 @@ def list_runs() -> list[Run]:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], scalars: dict) -> None:
     """A safetensors file, and its sha256 beside it: safetensors notices truncation but not a flipped bit."""
-    data = save_tensors({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"scalars": json.dumps(scalars)})
+    data = save_tensors(
+        {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"scalars": json.dumps(scalars)}
+    )
     write_file(path.with_suffix(".sha256"), hashlib.sha256(data).hexdigest())
     write_file(path, data)
 
