@@ -7,8 +7,8 @@ import importlib
 import os
 
 # Threads that wait by spinning make two busy processes on one machine many times slower than one after the
-# other. Only heard where torch has not been imported yet.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# other. So they spin briefly. Only heard where torch has not been imported yet.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 __version__ = "0.1.0"
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
@@ -95,6 +96,13 @@ def test_a_share_is_the_number_of_right_answers_over_the_number_of_questions():
     assert row["n"] == 400
     assert row["exact_match"] == share
     assert (row["low"], row["high"]) == wilson(share * 400, 400)
+
+
+def test_a_domain_may_be_named_in_place_of_a_length():
+    table = evaluate(add, [2, "D_9[chain=4]"], on="add", n=30)
+    assert table["domain"].tolist() == ["D_2", "D_9[chain=4]"]
+    assert table["digits"].tolist() == [2, 9]
+    assert table["exact_match"].tolist() == [1, 1]
 
 
 def test_small_domains_are_tested_whole():
@@ -193,6 +201,17 @@ def test_every_place_is_right_where_every_answer_is(padded):
     assert (table[table["digits"] == 2]["accuracy"] == 1).all()
     assert table["accuracy"].between(0, 1).all()
     assert table[table["digits"] == 3]["accuracy"].min() < 0.5
+
+
+def test_a_place_is_judged_with_the_digits_below_it_given(padded):
+    e = padded.experiment
+    a, b = batches.held_out_pairs(domain("D_3"), 10, 300)
+    ids = torch.from_numpy(e.format_.encode(e.task_, a, b).ids).long()  # 3 digits, +, 3 digits, =, 4 digits
+    with torch.inference_mode():
+        written = padded.model(ids[:, :-1]).argmax(-1)
+    shares = [(written[:, 7 + place] == ids[:, 8 + place]).double().mean().item() for place in range(4)]
+    assert len(set(shares)) == 4
+    assert place_accuracy(padded, [3], n=300)["accuracy"].tolist() == pytest.approx(shares)
 
 
 def test_places_of_answers_of_different_lengths_are_counted_where_they_are(unpadded):

@@ -175,16 +175,19 @@ class Format:
         return Tokens(ids.astype(np.uint8), role, place, supervised)
 
     def decode(self, task: Task, answer: np.ndarray) -> str:
-        """The answer that a row of generated token ids spells; anything that is no digit shows as `?`."""
+        """The answer that a row of generated token ids spells; anything that is no digit shows as `?`.
+
+        Padding zeros are left out; an unpadded answer is given as it is written, wrong zeros included.
+        """
         vocabulary = self.vocabulary(task)
         symbols = [vocabulary[i] for i in answer]
-        if ";" in symbols:
-            symbols = symbols[: symbols.index(";")]
-        elif self.width is not None:
+        if self.width is not None:
             symbols = symbols[: self.answer_width(task)]
+        elif ";" in symbols:
+            symbols = symbols[: symbols.index(";")]
         text = "".join(s if len(s) == 1 and s in dg.SYMBOLS else "?" for s in symbols)
         text = text[::-1] if self.answer == "units" else text
-        return text.lstrip("0") or "0"
+        return text or "?" if self.width is None else text.lstrip("0") or "0"
 
 
 def format_(text: str) -> Format:

@@ -35,7 +35,8 @@ def attention(run: Run, question: str) -> pd.DataFrame:
 
     The answer is decoded greedily first; the weights are those of the pass over question and answer,
     whose argmax at every supervised token is that answer (checked). Columns: layer, head, query, key
-    (token numbers), query_label, key_label, writes (what the query token predicts next), weight.
+    (token numbers), key_label, key_role and key_place (see formats.Tokens), writes, writes_role and
+    writes_place (of the token that the query predicts next), weight.
     """
     e = run.experiment
     a, b = e.task_.parse_question(question)
@@ -65,10 +66,11 @@ def attention(run: Run, question: str) -> pd.DataFrame:
         keep = key <= query
         frames.append(pd.DataFrame({"layer": layer, "head": head, "query": query, "key": key, "weight": weight})[keep])
     table = pd.concat(frames, ignore_index=True)
-    table["query_label"] = [labels[i] for i in table["query"]]
-    table["key_label"] = [labels[i] for i in table["key"]]
-    table["writes"] = [labels[i + 1] for i in table["query"]]
-    return table[["layer", "head", "query", "key", "query_label", "key_label", "writes", "weight"]]
+    about = pd.DataFrame({"label": labels, "role": [ROLES[r] for r in tokens.role[0]], "place": tokens.place[0]})
+    keys = about.iloc[table["key"]].add_prefix("key_").reset_index(drop=True)
+    writes = about.iloc[table["query"] + 1].add_prefix("writes_").reset_index(drop=True)
+    table = pd.concat([table, keys, writes], axis=1).rename(columns={"writes_label": "writes"})
+    return table[[*(c for c in table.columns if c != "weight"), "weight"]]
 
 
 def cut_heads(run: Run, digits: int, n: int = 500) -> pd.DataFrame:

@@ -27,7 +27,7 @@ def style(figure: go.Figure, alt: str, *, title: str, height: int = 400) -> go.F
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": GREY, "size": 13},
         margin={"l": 60, "r": 20, "t": 60, "b": 50},
-        legend={"orientation": "h", "yanchor": "top", "y": -0.18, "x": 0},
+        legend={"orientation": "h", "yanchor": "top", "y": -0.22, "x": 0},
         hoverlabel={"font": {"color": "white"}},
     )
     figure.update_xaxes(gridcolor=GRID, linecolor=GREY, zeroline=False, ticks="outside", tickcolor=GRID)
@@ -48,20 +48,21 @@ def by_length(
     train_digits: int | None = None,
     theory: Mapping[str, pd.DataFrame] | None = None,
     guess: Sequence[float] | None = None,
+    x: str = "digits",
     title: str = "Accuracy by number of digits",
     y: str = "exact match (%)",
 ) -> go.Figure:
     """Accuracy by test length, one line per table (of `evaluate`), with 95 % intervals.
 
     measure: exact_match or agreement. theory: tables of `predict`, drawn dotted; guess: the reader's
-    own percentages from the first length on.
+    own percentages from the first length on. x: the column to draw against, if not the digits.
     """
     bounds = {"exact_match": ("low", "high"), "agreement": ("agreement_low", "agreement_high")}[measure]
     figure, said = go.Figure(), []
     for index, (name, table) in enumerate(tables.items()):
         percent = 100 * table[measure]
         figure.add_scatter(
-            x=table["digits"],
+            x=table[x],
             y=percent,
             name=name,
             mode="lines+markers",
@@ -73,20 +74,20 @@ def by_length(
                 "array": 100 * table[bounds[1]] - percent,
                 "arrayminus": percent - 100 * table[bounds[0]],
             },
-            hovertemplate="%{x} digits: %{y:.1f} %<extra>" + name + "</extra>",
+            hovertemplate=f"{x} %{{x}}: %{{y:.1f}} %<extra>{name}</extra>",
         )
-        said.append(f"{name}: {_series(table['digits'], percent)}")
+        said.append(f"{name}: {_series(table[x], percent)}")
     for index, (name, table) in enumerate((theory or {}).items()):
         percent = 100 * table["predicted_accuracy"]
         figure.add_scatter(
-            x=table["digits"],
+            x=table[x],
             y=percent,
             name=f"theory: {name}",
             mode="lines",
             line={"color": COLOURS[index % len(COLOURS)], "dash": "dot", "width": 5},
             opacity=0.45,
         )
-        said.append(f"theory for {name}: {_series(table['digits'], percent)}")
+        said.append(f"theory for {name}: {_series(table[x], percent)}")
     if guess:
         digits = next(iter(tables.values()))["digits"].iloc[: len(guess)]
         figure.add_scatter(
@@ -99,7 +100,10 @@ def by_length(
         )
         said.append(f"your guess: {_series(digits, guess)}")
     _mark_training(figure, train_digits)
-    figure.update_xaxes(title="digits of the operands", dtick=1 if all(len(t) <= 20 for t in tables.values()) else None)
+    figure.update_xaxes(
+        title="digits of the operands" if x == "digits" else x,
+        dtick=1 if all(len(t) <= 20 for t in tables.values()) else None,
+    )
     figure.update_yaxes(title=y, range=[-4, 104])
     return style(figure, f"{title}. {'. '.join(said)}.", title=title)
 
@@ -219,7 +223,7 @@ def modulus_bars(table: pd.DataFrame, *, title: str) -> go.Figure:
         mode="markers",
         marker={"symbol": "line-ew", "size": 60, "line": {"width": 4, "color": COLOURS[1]}},
     )
-    figure.update_xaxes(title="task", type="category")
+    figure.update_xaxes(title="task", type="category", tickangle=0)
     figure.update_yaxes(title="exact match (%)", range=[0, 115])
     pairs = zip(table["name"], percent, 100 * table["predicted"], strict=True)
     said = "; ".join(f"{name}: measured {m:.1f} %, theory {p:.1f} %" for name, m, p in pairs)

@@ -105,9 +105,9 @@ def dependence_maps(tables: Mapping[str, np.ndarray]) -> go.Figure:
     return style(figure, f"{title} {'. '.join(said)}.", title=title, height=400)
 
 
-def attention_maps(table: pd.DataFrame, *, title: str) -> go.Figure:
-    """All heads at a glance: rows the tokens that write the answer, columns the tokens they read (of `attention`)."""
-    writers = table[table["writes"].str.startswith("c")]
+def attention_maps(table: pd.DataFrame, *, places: int, title: str) -> go.Figure:
+    """All heads at a glance: rows the tokens that write the first answer places, columns what they read."""
+    writers = table[(table["writes_role"] == "c") & (table["writes_place"] < places)]
     heads = sorted(set(zip(writers["layer"], writers["head"], strict=True)))
     columns = int(writers["head"].max()) + 1
     figure = make_subplots(
@@ -141,8 +141,8 @@ def attention_maps(table: pd.DataFrame, *, title: str) -> go.Figure:
         top = one.loc[one.groupby("query")["weight"].idxmax()]
         read = ", ".join(f"{r.writes} reads {r.key_label}" for r in top.head(3).itertuples())
         said.append(f"layer {layer + 1} head {head + 1}: {read}")
-    figure.update_xaxes(tickangle=-90, tickfont={"size": 8}, type="category")
-    figure.update_yaxes(autorange="reversed", tickfont={"size": 9}, type="category")
+    figure.update_xaxes(tickangle=-90, tickfont={"size": 8}, type="category", showgrid=False)
+    figure.update_yaxes(autorange="reversed", tickfont={"size": 10}, type="category", showgrid=False)
     alt = f"{title}. Strongest weights of the first answer digits: {'; '.join(said)}."
     return style(figure, alt, title=title, height=120 + 250 * (-(-len(heads) // columns)))
 

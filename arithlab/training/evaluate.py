@@ -93,7 +93,7 @@ test_sets.__test__ = False  # not a test
 
 def evaluate(
     model: Run | Answerer | Callable,
-    digits: Sequence[int] = range(1, 10),
+    digits: Sequence[int | str] = range(1, 10),
     *,
     test_family: str | None = None,
     n: int = 10_000,
@@ -103,7 +103,8 @@ def evaluate(
     """One row per test length: exact match with the truth and agreement with the predicted function.
 
     model: a run, or anything that answers question strings (then give the task as `on`, and the function
-    to compare with as `predicted`; without it agreement is empty). Columns: domain, digits, n,
+    to compare with as `predicted`; without it agreement is empty). digits: lengths, tested in the papers'
+    family of domains, or domains as text such as `D_9[chain=4]`. Columns: domain, digits, n,
     exact_match, low, high (95 % Wilson interval), agreement, agreement_low, agreement_high. Small domains
     are tested whole: n is then the number of their test pairs.
 
@@ -115,10 +116,10 @@ def evaluate(
     family = test_family or ("D" if judge.task.modulus is None else "D_ab")
     rows = []
     for length in digits:
-        test = test_domain(family, length)
+        test = domain(length) if isinstance(length, str) else test_domain(family, length)
         a, b = batches.held_out_pairs(test, judge.task.base, n)
         hits, agree = judge.compare(a, b)
-        row = {"domain": str(test), "digits": length, "n": len(a), "exact_match": hits.mean()}
+        row = {"domain": str(test), "digits": test.digits, "n": len(a), "exact_match": hits.mean()}
         row["low"], row["high"] = wilson(hits.sum(), len(a))
         if agree is not None:
             row["agreement"] = agree.mean()

@@ -161,9 +161,10 @@ def fit(experiment: Experiment, device: str = "auto") -> Iterator[Progress]:
     if run.finished:
         yield Progress(experiment.steps, experiment.steps, run)
         return
+    place = choose_device(device)  # a device that is not there leaves nothing behind
     with run.lock():
         write_file(run.path / "config.json", json.dumps(experiment.to_json(), indent=1))
-        trainer = Trainer(experiment, choose_device(device))
+        trainer = Trainer(experiment, place)
         sets = test_sets(experiment, experiment.test_lengths, FOLLOWED)
         start, seconds = _resume(run, trainer)
         every = max(1, experiment.steps // LOOKS)
