@@ -199,7 +199,7 @@ def test_whatever_is_no_digit_shows_as_a_question_mark_up_to_the_end():
     unpadded, p1, padded, add = format_("unpadded"), format_("p1"), format_("padded 3"), task("add")
     ids = {fmt: {s: i for i, s in enumerate(fmt.vocabulary(add))} for fmt in (unpadded, p1, padded)}
     assert unpadded.decode(add, [ids[unpadded][s] for s in ("4", "=", "1", "<pad>", ";", "9")]) == "?1?4"
-    assert p1.decode(add, [ids[p1][s] for s in ("4", "\n", "<bos>", "1", "0", ";", "<eos>")]) == "1??4"
+    assert p1.decode(add, [ids[p1][s] for s in ("4", "\n", "<bos>", "1", "0", ";", "<eos>")]) == "??01??4"
     assert padded.decode(add, [ids[padded][s] for s in ("4", "5", "0", "1", "9", "9")]) == "1054"
     assert padded.decode(add, [ids[padded][s] for s in ("0", "0", "0", "0")]) == "0"
 

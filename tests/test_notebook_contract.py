@@ -76,7 +76,7 @@ def test_cells_are_short_and_plain(notebook):
         tree = ast.parse(cell.source)
         assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(tree))
         assert not re.search(r"import \*|^[!%]|https?://|['\"]/\w+/", cell.source, re.M), cell.source
-        assert max(map(len, cell.source.splitlines())) <= 150
+        assert max(map(len, cell.source.splitlines())) <= 125
 
 
 def test_predicts_first_and_has_one_signature_a_baseline_and_a_control(notebook):
