@@ -15,7 +15,7 @@ from arithlab import find_run, list_runs, train
 from arithlab.errors import ArithlabError, CheckpointCorrupt, RunMissing
 from arithlab.training import runs
 from arithlab.training.fit import fit
-from arithlab.training.runs import Run, output_folder, read_tensors, write_file, write_tensors
+from arithlab.training.runs import Run, output_folder, read_tensors, reference_folder, write_file, write_tensors
 
 pytest_plugins = ["training_fixtures"]
 
@@ -167,14 +167,14 @@ def test_a_run_is_found_by_id_by_its_beginning_and_by_folder(mine):
     assert [run.id for run in list_runs()] == [mine.id]
 
 
-def test_a_recorded_run_is_found_too_and_comes_first(mine, out):
-    shutil.copytree(mine.path, out / "reference" / mine.id)
-    assert find_run(mine.id).path == Run.of(BRIEF).path == out / "reference" / mine.id
+def test_a_recorded_run_is_found_too_and_comes_first(mine):
+    shutil.copytree(mine.path, reference_folder() / mine.id)
+    assert find_run(mine.id).path == Run.of(BRIEF).path == reference_folder() / mine.id
 
 
-def test_a_damaged_recorded_run_does_not_hide_a_whole_one(mine, out):
-    shutil.copytree(mine.path, out / "reference" / mine.id)
-    (out / "reference" / mine.id / "metrics.jsonl").write_text("")
+def test_a_damaged_recorded_run_does_not_hide_a_whole_one(mine):
+    shutil.copytree(mine.path, reference_folder() / mine.id)
+    (reference_folder() / mine.id / "metrics.jsonl").write_text("")
     assert find_run(mine.id).path == Run.of(BRIEF).path == mine.path
     assert [run.path for run in list_runs()] == [mine.path]
 
@@ -262,3 +262,21 @@ def test_results_go_to_the_checkout_around_the_current_folder(tmp_path, monkeypa
     assert output_folder() == tmp_path / "outputs"
     monkeypatch.setenv("ARITHLAB_OUT", "elsewhere")
     assert output_folder() == tmp_path / "notebooks/deep/elsewhere"
+
+
+REFERENCE = sorted((Path(__file__).parent.parent / "outputs" / "reference").glob("*/config.json"))
+
+
+@pytest.mark.parametrize("config", REFERENCE, ids=lambda path: path.parent.name)
+def test_a_recorded_run_is_whole_named_after_its_experiment_and_found_from_anywhere(config, monkeypatch, tmp_path):
+    monkeypatch.setenv("ARITHLAB_OUT", str(tmp_path))
+    monkeypatch.chdir(config.parents[3] / "notebooks")
+    run = find_run(config.parent.name)
+    assert run.path == config.parent
+    assert Run.of(run.experiment).path == config.parent
+    assert run.summary["parameters"] == sum(p.numel() for p in run.model.parameters())
+
+
+def test_recorded_runs_stay_small():
+    assert REFERENCE
+    assert sum(f.stat().st_size for f in REFERENCE[0].parents[1].rglob("*") if f.is_file()) < 40_000_000

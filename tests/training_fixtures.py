@@ -39,7 +39,8 @@ def one_thread():
 
 @pytest.fixture
 def out(tmp_path, monkeypatch):
-    """An output folder of the test's own."""
+    """An output folder of the test's own, far from the recorded runs."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ARITHLAB_OUT", str(tmp_path))
     monkeypatch.setenv("ARITHLAB_QUIET", "1")
     return tmp_path

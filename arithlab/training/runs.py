@@ -35,11 +35,21 @@ def output_folder() -> Path:
     """Where results go: $ARITHLAB_OUT, else `outputs` of the checkout around the current folder, else ./outputs."""
     if os.environ.get("ARITHLAB_OUT"):
         return Path(os.environ["ARITHLAB_OUT"]).absolute()
+    return _checkout() / "outputs"
+
+
+def reference_folder() -> Path:
+    """Where the recorded runs are: `outputs/reference` of the checkout, wherever results go."""
+    return _checkout() / "outputs" / "reference"
+
+
+def _checkout() -> Path:
+    """The checkout around the current folder, else the current folder."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "notebooks").is_dir() and (folder / "outputs").is_dir():
-            return folder / "outputs"
-    return here / "outputs"
+            return folder
+    return here
 
 
 def write_file(path: Path, data: bytes | str) -> None:
@@ -77,9 +87,8 @@ class Run:
     @classmethod
     def of(cls, experiment: Experiment) -> "Run":
         """The run of an experiment: the recorded one where there is one, else the folder under runs/."""
-        root = output_folder()
-        recorded = cls(root / "reference" / experiment.id, experiment)
-        return recorded if recorded.finished else cls(root / "runs" / experiment.id, experiment)
+        recorded = cls(reference_folder() / experiment.id, experiment)
+        return recorded if recorded.finished else cls(output_folder() / "runs" / experiment.id, experiment)
 
     @property
     def id(self) -> str:
@@ -170,7 +179,7 @@ def find_run(text: str | Path) -> Run:
     """The finished run with this id, an unambiguous beginning of an id, or a folder."""
     root, folder = output_folder(), Path(text)
     if re.fullmatch(r"[0-9a-f]{1,12}", str(text)) and not (folder / "config.json").is_file():
-        kinds = (root / "reference", root / "runs")
+        kinds = (reference_folder(), root / "runs")
         found = {path.name for kind in kinds for path in kind.glob(f"{text}*") if path.is_dir()}
         if len(found) != 1:
             problem = "no run begins" if not found else f"{len(found)} runs begin"
@@ -200,9 +209,8 @@ def _read_run(folder: Path) -> Run:
 
 def list_runs() -> list[Run]:
     """Every finished run, recorded ones included."""
-    root = output_folder()
     runs = []
-    for config in sorted([*root.glob("runs/*/config.json"), *root.glob("reference/*/config.json")]):
+    for config in sorted([*output_folder().glob("runs/*/config.json"), *reference_folder().glob("*/config.json")]):
         with contextlib.suppress(ArithlabError):
             runs.append(find_run(config.parent))
     return runs
