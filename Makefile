@@ -1,6 +1,6 @@
 # The two commands: `make study` trains and executes the series, `make test` runs the tests.
 .DEFAULT_GOAL := help
-.PHONY: help setup study lab test clean
+.PHONY: help setup study lab test bench clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,6 +11,7 @@ help:
 	@echo "make study   execute notebooks 00 to 05 in quick mode (about 10 minutes), headless"
 	@echo "make lab     open JupyterLab on the first notebook"
 	@echo "make test    run the test suite"
+	@echo "make bench   measure speed against a textbook loop, write outputs/bench.json"
 	@echo "make setup   set up .venv alone; the others do it too when it is needed"
 
 setup: $(READY)
@@ -30,6 +31,9 @@ lab: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest -q
+
+bench: $(READY)
+	@$(BIN)/python benchmarks/run.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -134,3 +134,27 @@ def test_every_control_has_a_label(picker):
 
 def test_durations_are_words():
     assert [_duration(s) for s in (3, 99, 120)] == ["3 s", "99 s", "2 min"]
+
+
+def test_results_never_mix_two_tasks(picker):
+    asyncio.run(picker.train())
+    picker.base.value = 3
+    picker.positions.value = ("rope",)
+    asyncio.run(picker.train())
+    assert {run.experiment.task for run in picker.runs.values()} == {"add base 3"}
+    assert "learned" not in picker.results.value
+
+
+def test_a_change_during_training_leaves_its_status_and_the_buttons_alone(picker):
+    async def change_while_training():
+        picker.start()
+        while "step" not in picker.status.value:
+            await asyncio.sleep(0.01)
+        picker.base.value = 3
+        assert "step" in picker.status.value
+        assert picker.train_button.disabled
+        while picker.training is not None:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(change_while_training())
+    assert {run.experiment.base for run in picker.runs.values()} == {10}

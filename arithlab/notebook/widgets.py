@@ -53,7 +53,7 @@ def _text(words: str, alarm: bool = False) -> str:
 class TaskPicker(w.VBox):
     """Choose a task, see an example, the predicted accuracy and the time; then train, watch and stop.
 
-    After training `runs` holds the finished runs, by (positions, seed).
+    After training `runs` holds its finished runs, by (positions, seed).
     """
 
     def __init__(
@@ -159,8 +159,9 @@ class TaskPicker(w.VBox):
         try:
             experiments = self.experiments()
             self.preview.value = self._preview(experiments)
-            self.status.value = _text("Ready. Nothing has been trained yet." if not self.runs else "Ready.")
-            self.train_button.disabled = self.training is not None
+            if self.training is None:  # else the status tells of the training
+                self.status.value = _text("Ready. Nothing has been trained yet." if not self.runs else "Ready.")
+                self.train_button.disabled = False
         except ArithlabError as error:
             self.preview.value, self.train_button.disabled = "", True
             self.status.value = _text(str(error), alarm=True)
@@ -199,7 +200,7 @@ class TaskPicker(w.VBox):
 
     async def train(self) -> None:
         """Train everything chosen, in slices; called by `start`."""
-        self._stopping = False
+        self._stopping, self.runs = False, {}  # runs of an earlier choice of task stay on disk only
         self.train_button.disabled, self.stop_button.disabled = True, False
         try:
             experiments = self.experiments()
@@ -253,13 +254,9 @@ class TaskPicker(w.VBox):
             name: evaluate(self.runs[name, 0], self.runs[name, 0].experiment.test_lengths, n=500) for name in names
         }
         e = next(iter(self.runs.values())).experiment
-        theory = {"learned": predict(e, e.test_lengths)}
-        _put(
-            self.figure,
-            plots.by_length(
-                tables, theory=theory, train_digits=e.train_domain.digits, title=f"{e.task}: exact match, seed 0"
-            ),
-        )
+        theory = {name: predict(self.runs[name, 0].experiment, e.test_lengths) for name in names}
+        title = f"{e.task}: exact match, seed 0"
+        _put(self.figure, plots.by_length(tables, theory=theory, train_digits=e.train_domain.digits, title=title))
         frame = pd.DataFrame({"digits": e.test_lengths})
         for name, table in tables.items():
             frame[f"{name} (%)"] = (100 * table["exact_match"]).round(1)
