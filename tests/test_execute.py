@@ -1,5 +1,10 @@
 """Headless execution: strict parameters, honest verdicts. Each fixture notebook is named for its fault."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -166,3 +171,22 @@ def test_notebooks_are_found_by_number_name_and_all(monkeypatch):
     assert len(find_notebooks("all")) >= 6
     with pytest.raises(ArithlabError, match="02_ape_vs_rpe"):
         find_notebooks("02_ape_vs_rp")
+
+
+def test_interrupted_it_ends_with_130_and_leaves_nothing(make, tmp_path):
+    path = make("sleeps", "open('begun', 'w').close()", "import time\ntime.sleep(120)")
+    words = [Path(sys.executable).with_name("arithlab"), "run", path]
+    running = subprocess.Popen(
+        words, cwd=tmp_path, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for _ in range(600):
+        time.sleep(0.1)
+        if (tmp_path / "begun").exists():
+            break
+    time.sleep(1)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "Traceback" not in errors
+    assert not done(path).exists()
+    assert leftovers(path) == []

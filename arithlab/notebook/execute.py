@@ -142,7 +142,7 @@ def execute(path: Path, parameters: dict[str, object]) -> Path:
                 papermill.execute_notebook(
                     _literal(path), _literal(part), parameters, cwd=str(path.parent), kernel_name="python3",
                     progress_bar=False, execution_timeout=CELL_SECONDS, request_save_on_cell_execute=True,
-                    engine_name=_engine(bar), extra_arguments=["--log-level=40"],  # errors only
+                    engine_name=_engine(bar), extra_arguments=["--log-level=50"],  # errors only
                 )  # fmt: skip
             except papermill.PapermillExecutionError as error:
                 problem = f"cell {error.cell_index}: {error.ename}: {error.evalue}"
