@@ -23,7 +23,8 @@ from .experiment import Experiment
 from .runs import Run
 
 FAMILIES = ("D", "D_ab")
-CHUNK_TOKENS = 200_000  # tokens per forward pass: memory stays small, the machine stays busy
+CHUNK_TOKENS = 16_000  # tokens per forward pass on a CPU: what fits its cache is twice as fast
+CHUNK_TOKENS_GPU = 500_000
 Function = Callable[[np.ndarray, np.ndarray], np.ndarray]  # digit arrays of operands to digits of answers
 
 
@@ -61,7 +62,8 @@ def matching_tokens(model: Transformer, tokens: Tokens, probe: Probe | None = No
     """Whether the argmax is right, for the last `tokens.tail` tokens: bool (N, S); unsupervised ones count as right."""
     ids, tail = torch.from_numpy(tokens.ids), tokens.tail
     device = next(model.parameters()).device
-    rows = max(1, CHUNK_TOKENS // ids.shape[1])
+    tokens_at_once = CHUNK_TOKENS if device.type == "cpu" else CHUNK_TOKENS_GPU
+    rows = max(1, tokens_at_once // ids.shape[1])
     found = []
     with torch.inference_mode():
         for chunk in ids.split(rows):
