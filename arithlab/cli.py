@@ -222,7 +222,7 @@ def _ask(given: argparse.Namespace) -> None:
         questions = [given.question]
     rows = rows_of(run, questions)
     if given.json:
-        _print_json(rows)
+        _print_json({"run": run.id, "rows": rows})
     elif given.examples is None:
         print(lined_up(run.experiment.task_, rows[0]))
     else:

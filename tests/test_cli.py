@@ -109,9 +109,9 @@ def test_ask_reads_a_file_and_ignores_answers(trained, capsys, tmp_path):
     file = tmp_path / "questions.txt"
     file.write_text("1+2\n12+7=5\n\n 3 + 4 = \n")
     status, out, _ = run(["ask", found["run"], "--examples", str(file), "--json"], capsys)
-    rows = json.loads(out)
+    rows = json.loads(out)["rows"]
     assert status == 0
-    assert [row["question"] for row in rows] == ["1+2", "12+7", "3+4"]
+    assert [row["question"] for row in rows] == ["1+2", "12+7", "3 + 4"]
     for row in rows:
         assert int(row["truth"]) == task("add").compute(*map(int, row["question"].split("+")))
         assert row["correct"] == (row["answer"] == row["truth"])

@@ -117,7 +117,7 @@ def rows_of(run: Run, questions: list[str]) -> list[dict]:
     The truth is worked out on digits, so questions may be as long as the format allows.
     """
     t = run.experiment.task_
-    asked = [t.write_question(*t.parse_question(question.split("=")[0])) for question in questions]
+    asked = [question.split("=")[0].strip() if isinstance(question, str) else question for question in questions]
     answers = answer(run, asked)
     rows = []
     for question, given in zip(asked, answers, strict=True):
@@ -140,7 +140,7 @@ def lined_up(task: Task, row: dict) -> str:
         4054  truth
         ^
     """
-    a, b = row["question"].split(task.symbol)
+    a, b = (operand.strip() for operand in row["question"].split(task.symbol))
     given, truth = row["answer"], row["truth"]
     width = max(map(len, (a, b, given, truth)))
     wrong = [x != y for x, y in zip(given.rjust(width), truth.rjust(width), strict=True)]
