@@ -101,8 +101,9 @@ def run_notebooks(name: str, given: dict[str, str], *, quick: bool = False) -> i
             if "QUICK" in declared_parameters(path):
                 values.setdefault("QUICK", True)
     rows = []
-    for path in paths:
+    for number, path in enumerate(paths, 1):
         start = time.perf_counter()
+        print(f"[{number}/{len(paths)}] {path.stem}", file=sys.stderr, flush=True)
         try:
             target = execute(path, parameters[path])
             verdict = "ok"
