@@ -55,10 +55,11 @@ def steps(trainer, count: int = 5) -> Callable[[], None]:
     return go
 
 
-def row(what: str, ours: str, baseline: str, ratio: float | None, goal: str, met: bool) -> dict:
+def row(what: str, ours: str, baseline: str, ratio: float | None, goal: str, met: bool | None) -> dict:
     """One line of the table."""
     shown = "" if ratio is None else f"{ratio:.1f}x"
-    print(f"{what:58} {ours:>16} {baseline:>16} {shown:>8} {goal:>20} {'met' if met else 'not met'}", flush=True)
+    verdict = "" if met is None else "met" if met else "not met"
+    print(f"{what:58} {ours:>16} {baseline:>16} {shown:>8} {goal:>20} {verdict}", flush=True)
     return {"what": what, "ours": ours, "baseline": baseline, "ratio": ratio, "goal": goal, "met": met}
 
 
@@ -94,7 +95,7 @@ def throughput(name: str, size: str, layers: int, heads: int, width: int) -> lis
     length, tail = experiment.format_.length(experiment.task_) - 1, experiment.format_.answer_width(experiment.task_)
     block = 12 * width**2 * length * (layers - 1) + (2 * width**2) * length + (10 * width**2) * tail
     share = 6 * block * experiment.batch * 5 / ours / peak
-    goal = (">= 50 %", share >= 0.5) if width >= 128 else ("", True)
+    goal = (">= 50 %", share >= 0.5) if width >= 128 else ("", None)
     rows.append(row(f"share of float32 peak, {name}", f"{share:.0%}", f"{peak / 1e9:.0f} GFLOP/s", None, *goal))
     return rows
 
@@ -199,7 +200,8 @@ def main() -> None:
         rows += evaluation(al.train(al.Experiment(steps=20)))
         rows.append(time_to_adder())
     write_file(Path(target), json.dumps(rows, indent=1))
-    print(f"{sum(r['met'] for r in rows)} of {len(rows)} goals met; written to {target}")
+    goals = [r["met"] for r in rows if r["met"] is not None]
+    print(f"{sum(goals)} of {len(goals)} goals met; written to {target}")
 
 
 if __name__ == "__main__":

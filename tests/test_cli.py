@@ -5,7 +5,7 @@ import json
 import pytest
 
 from arithlab.arithmetic.tasks import task
-from arithlab.cli import main
+from arithlab.cli import _parser, main
 
 
 @pytest.fixture
@@ -176,11 +176,11 @@ def test_interruption_ends_with_130(monkeypatch, capsys):
     assert main(["predict"]) == 130
 
 
-def test_the_commands_are_these_and_no_others(capsys):
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    assert "{" not in capsys.readouterr().out.split("COMMAND", 1)[0]
-    for name in ("run", "train", "ask", "predict", "doctor"):
+def test_the_commands_are_these_and_no_others():
+    subcommands = next(a for a in _parser()._actions if hasattr(a, "choices") and a.choices)
+    names = ["run", "train", "ask", "predict", "doctor"]
+    assert list(subcommands.choices) == names
+    for name in names:
         with pytest.raises(SystemExit) as stop:
             main([name, "--help"])
         assert stop.value.code == 0

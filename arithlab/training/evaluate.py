@@ -14,7 +14,7 @@ import torch
 from ..arithmetic import batches, theory
 from ..arithmetic import digits as dg
 from ..arithmetic.domains import Domain, domain
-from ..arithmetic.formats import Tokens
+from ..arithmetic.formats import ROLE, Tokens
 from ..arithmetic.tasks import Task, task
 from ..errors import ArithlabError, UnknownName, shorten
 from ..model.transformer import Probe, Transformer
@@ -174,7 +174,7 @@ def place_accuracy(run: Run, digits: Sequence[int] = range(1, 10), *, n: int = 2
         tokens = e.format_.encode(e.task_, a, b)
         right = matching_tokens(run.model, tokens)
         shape = tokens.ids.shape
-        places, answer = np.broadcast_to(tokens.place, shape), np.broadcast_to(tokens.role == 4, shape)
+        places, answer = np.broadcast_to(tokens.place, shape), np.broadcast_to(tokens.role == ROLE["c"], shape)
         for place in range(e.task_.answer_width(length)):
             here = ((places == place) & answer)[:, -tokens.tail :]
             if here.any():
