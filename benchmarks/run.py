@@ -23,8 +23,9 @@ import textbook
 
 from arithlab.arithmetic import batches
 from arithlab.training.evaluate import exact_matches, test_sets
-from arithlab.training.fit import Trainer, fit
+from arithlab.training.fit import fit
 from arithlab.training.runs import output_folder, write_file
+from arithlab.training.trainer import Trainer
 
 ROUNDS = 5
 SEEDS = 8

@@ -14,8 +14,9 @@ from arithlab.arithmetic import batches
 from arithlab.errors import ArithlabError, RunBusy, TrainingFailed
 from arithlab.training import fit as fit_module
 from arithlab.training.evaluate import exact_matches, test_sets
-from arithlab.training.fit import FOLLOWED, Trainer, choose_device, fit
+from arithlab.training.fit import FOLLOWED, fit
 from arithlab.training.runs import Run
+from arithlab.training.trainer import Trainer, choose_device
 
 pytest_plugins = ["training_fixtures"]
 pytestmark = pytest.mark.usefixtures("out")

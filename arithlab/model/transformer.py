@@ -109,8 +109,12 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, positions: Positions, index: Tensor, tail: int, layer: int, probe=None, cache=None):
         """Returns (B, tail, C). index: positions of x's tokens; cache: keys and values so far, extended here."""
         B, T, C = x.shape
-        qkv = self.qkv(x).view(B, T, 3, self.heads, C // self.heads).transpose(1, 3)  # (B, H, 3, T, D)
-        q, k, v = qkv[:, :, 0, T - tail :], qkv[:, :, 1], qkv[:, :, 2]
+        if tail == T:
+            q, k, v = self._heads(x, self.qkv.weight, self.qkv.bias, 3)
+        else:  # queries of the tail only
+            weight, bias = self.qkv.weight, self.qkv.bias
+            (q,) = self._heads(x[:, T - tail :], weight[:C], None if bias is None else bias[:C], 1)
+            k, v = self._heads(x, weight[C:], None if bias is None else bias[C:], 2)
         q, k = positions.rotate(q, index[T - tail :]), positions.rotate(k, index)
         keys = index
         if cache is not None:
@@ -118,7 +122,8 @@ class Attention(nn.Module):
             keys = torch.arange(k.shape[2], device=x.device) + (index[-1] + 1 - k.shape[2])
         queries = index[T - tail :]
         bias = positions.bias(q, queries, keys)
-        causal_only = bias is None and tail == T == k.shape[2]
+        # on a CPU is_causal is slow in bfloat16, a mask is not
+        causal_only = bias is None and tail == T == k.shape[2] and (q.dtype == torch.float32 or q.is_cuda)
         mask = None
         if not causal_only:
             mask = torch.zeros(len(queries), len(keys), dtype=q.dtype, device=x.device)
@@ -130,7 +135,7 @@ class Attention(nn.Module):
         else:
             logits = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
             if causal_only:
-                mask = torch.full((T, T), float("-inf"), device=x.device).triu(1)
+                mask = torch.full((T, T), float("-inf"), device=x.device, dtype=q.dtype).triu(1)
             weights = (logits + mask).softmax(-1)
             probe.attention.append(weights)
             y = weights @ v
@@ -138,6 +143,11 @@ class Attention(nn.Module):
                 y = y * (torch.arange(self.heads, device=x.device) != head)[:, None, None]
         y = self.out(y.transpose(1, 2).reshape(B, tail, C))
         return F.dropout(y, self.dropout, self.training)
+
+    def _heads(self, x: Tensor, weight: Tensor, bias: Tensor | None, parts: int) -> tuple[Tensor, ...]:
+        """`parts` projections of x (B, T, C), each (B, H, T, D)."""
+        B, T, C = x.shape
+        return F.linear(x, weight, bias).view(B, T, parts, self.heads, C // self.heads).permute(2, 0, 3, 1, 4).unbind()
 
 
 class Block(nn.Module):

@@ -6,7 +6,7 @@ from functools import lru_cache
 import torch
 
 from .experiment import Experiment
-from .fit import Trainer, choose_device
+from .trainer import Trainer, choose_device
 
 
 def work(experiment: Experiment) -> float:

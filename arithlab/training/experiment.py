@@ -14,6 +14,7 @@ from ..model.transformer import Shape, Transformer, check_rope, shape_of
 
 OPTIMIZERS = ("muon", "adamw")
 SCHEDULES = ("linear", "cosine", "constant")
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,7 @@ class Experiment:
     dropout: float = 0.0  # on embeddings, attention and both outputs of a block
     warmup: int = 50  # steps of linear rise
     schedule: str = "linear"  # fall after the warm-up: linear (to 0) | cosine (to a tenth) | constant
+    precision: str = "float32"  # of the products: float32 | bfloat16 (weights and optimiser stay float32)
     pairs: int | None = None  # so many distinct training pairs; None = fresh pairs at every step
     context: int | None = None  # longest sequence in tokens; None = what the test lengths need
     seed: int = 0  # of initialisation, batches and dropout
@@ -74,7 +76,7 @@ class Experiment:
                 yield f"{name} {shorten(getattr(self, name))}: allowed are numbers from 0, usually far below 1."
         if "dropout" not in wrong and not 0 <= self.dropout < 1:
             yield f"dropout {shorten(self.dropout)}: allowed are numbers from 0 to below 1."
-        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if name not in wrong and getattr(self, name) not in known:
                 yield UnknownName(name, getattr(self, name), known)
         for needs, check in (
