@@ -100,6 +100,8 @@ class Probe:
 class Attention(nn.Module):
     """Causal self-attention of the last `tail` tokens over all tokens."""
 
+    fused = True  # whether to use torch's own attention, which knows no seed axis
+
     def __init__(self, shape: Shape, dropout: float):
         super().__init__()
         self.heads, self.dropout = shape.heads, dropout
@@ -130,15 +132,16 @@ class Attention(nn.Module):
             mask = mask.masked_fill(queries[:, None] < keys, float("-inf"))
             mask = mask if bias is None else mask + bias
         dropout = self.dropout if self.training else 0.0
-        if probe is None:
+        if probe is None and self.fused:
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal_only)
         else:
             logits = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
             if causal_only:
                 mask = torch.full((T, T), float("-inf"), device=x.device, dtype=q.dtype).triu(1)
             weights = (logits + mask).softmax(-1)
-            probe.attention.append(weights)
             y = weights @ v
+        if probe is not None:
+            probe.attention.append(weights)
             for head in (head for at, head in probe.cut if at == layer):
                 y = y * (torch.arange(self.heads, device=x.device) != head)[:, None, None]
         y = self.out(y.transpose(1, 2).reshape(B, tail, C))

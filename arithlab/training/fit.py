@@ -178,27 +178,41 @@ def train(experiment: Experiment, device: str = "auto", watch: Callable[[Progres
     calling again goes on from there. `watch` is called with every Progress.
     """
     run = Run.of(experiment)
-    label = f"{experiment.task}, {experiment.positions}, seed {experiment.seed}"
     if run.finished:
-        print(f"{label}: run {run.id} is here already")
+        print(f"{experiment.task}, {experiment.positions}, seed {experiment.seed}: run {run.id} is here already")
         return run
+    for now in _shown(experiment, fit(experiment, device), f"seed {experiment.seed}"):
+        if watch:
+            watch(now)
+    return run
+
+
+def _shown(experiment: Experiment, progress: Iterator[Progress], who: str) -> Iterator[Progress]:
+    """The same progress under a bar; an interrupt ends the step and closes the training with a checkpoint."""
     quiet = os.environ.get("ARITHLAB_QUIET") == "1"
+    label = f"{experiment.task}, {experiment.positions}, {who}"
     bar = tqdm(
         total=experiment.steps, desc=label, unit="step", file=sys.stdout, disable=quiet, mininterval=0.5, ncols=100
     )
-    progress = fit(experiment, device)
     with bar, _interruptible() as interrupted:
         for now in progress:
             bar.update(now.step - bar.n)
             if now.rows:
                 mean = sum(row["exact_match"] for row in now.rows) / len(now.rows)
                 bar.set_postfix_str(f"loss {now.loss:.3f}, exact match {mean:.0%}", refresh=False)
-            if watch:
-                watch(now)
+            yield now
             if interrupted:
                 progress.close()
                 raise KeyboardInterrupt(f"stopped at step {now.step}; train again to go on from there")
-    return run
+
+
+def train_seeds(experiment: Experiment, seeds: Sequence[int], device: str = "auto") -> list[Run]:
+    """Train an experiment for several seeds, together on a GPU and one after the other on a CPU."""
+    if choose_device(device).type == "cpu":
+        return [train(experiment.with_(seed=seed), device) for seed in seeds]
+    for _ in _shown(experiment, fit(experiment, device, seeds), f"{len(seeds)} seeds"):
+        pass
+    return [Run.of(experiment.with_(seed=seed)) for seed in seeds]
 
 
 @contextmanager

@@ -95,6 +95,8 @@ class Trainer:
             for k, parameters in enumerate(each):
                 parameters[name].data = whole[k]
             self.parameters[name] = whole.requires_grad_()
+        for block in self.models[0].blocks:
+            block.attention.fused = False
 
     def rate(self, step: int) -> float:
         """The learning rate of a step as a fraction of its peak."""
