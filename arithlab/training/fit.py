@@ -7,31 +7,31 @@ two steps, and starting again continues exactly where it stopped.
 import json
 import math
 import os
-import platform
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from .. import __version__
 from ..arithmetic import batches
 from ..arithmetic.formats import Tokens
-from ..errors import ArithlabError, CheckpointCorrupt, TrainingFailed
+from ..errors import CannotWrite, CheckpointCorrupt, TrainingFailed
 from .evaluate import exact_matches, test_sets
 from .experiment import Experiment
+from .interrupt import interruptible
+from .machine import choose_device, conditions, memory_errors_told
 from .runs import Run, read_tensors, write_file
 
 FOLLOWED = 200  # test examples per length during training
 DROPOUT = 3  # random stream of a seed, beside those of batches
 LOOKS = 20  # looks at the test sets, and checkpoints, per run
+_UNSAVED: dict[Path, tuple[dict[str, Tensor], dict]] = {}  # checkpoints that found no room on the disk, by run
 
 
 @dataclass(frozen=True)
@@ -48,19 +48,6 @@ class Progress:
     def loss(self) -> float:
         """Mean cross-entropy per supervised token, in nats."""
         return float("nan") if self.loss_tensor is None else self.loss_tensor.item()
-
-
-def choose_device(device: str = "auto") -> torch.device:
-    """The device of this name; `auto` takes a GPU where there is one."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(1, device=device)
-        return torch.device(device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ArithlabError(
-            f"device {device!r} cannot be used here: choose 'auto', 'cpu', or 'cuda' where there is a GPU."
-        ) from error
 
 
 class Trainer:
@@ -155,52 +142,58 @@ class Trainer:
 def fit(experiment: Experiment, device: str = "auto") -> Iterator[Progress]:
     """Train, yielding Progress after every step; stop it between any two steps and call it again to go on.
 
-    A finished run yields once and costs nothing. Closing the generator writes a checkpoint.
+    A finished run yields once and costs nothing. Closing the generator writes a checkpoint. Where the disk
+    is full, CannotWrite is raised and the state stays in memory: the next call in this process goes on from it.
     """
     run = Run.of(experiment)
     if run.finished:
         yield Progress(experiment.steps, experiment.steps, run)
         return
     place = choose_device(device)  # a device that is not there leaves nothing behind
-    with run.lock():
+    with run.lock(), memory_errors_told(experiment):
         write_file(run.path / "config.json", json.dumps(experiment.to_json(), indent=1))
         trainer = Trainer(experiment, place)
         sets = test_sets(experiment, experiment.test_lengths, FOLLOWED)
-        start, seconds = _resume(run, trainer)
+        start, seconds, unsaved, changed = _resume(run, trainer)
+        here = {**conditions(place), "changed": changed}
         every = max(1, experiment.steps // LOOKS)
-        done, clock = start, time.perf_counter()
+        clock = time.perf_counter() - seconds
         try:
-            for step in range(start, experiment.steps):
-                loss = trainer.step(step)
-                rows = None
-                if (step + 1) % every == 0 or step + 1 == experiment.steps:
-                    rows = _look(run, trainer, sets, step + 1, loss)
-                    _save(run, trainer, step + 1, seconds + time.perf_counter() - clock)
-                done = step + 1
-                yield Progress(done, experiment.steps, run, loss, rows)
-        except GeneratorExit:
-            _save(run, trainer, done, seconds + time.perf_counter() - clock)
+            try:
+                for step in range(start, experiment.steps):
+                    loss, unsaved = trainer.step(step) if unsaved is None else unsaved, None
+                    look = (step + 1) % every == 0 or step + 1 == experiment.steps
+                    if look or place.type == "cpu":  # elsewhere, reading the loss would wait for the device
+                        _check_loss(run, step + 1, loss)
+                    rows = None
+                    if look:
+                        rows = _look(run, trainer, sets, step + 1, loss)
+                        _save(run, trainer, step + 1, time.perf_counter() - clock, here)
+                    yield Progress(step + 1, experiment.steps, run, loss, rows)
+            except GeneratorExit:
+                _save(run, trainer, step + 1, time.perf_counter() - clock, here)
+                raise
+            spent = {"steps": experiment.steps, "seconds": round(time.perf_counter() - clock, 2)}
+            run.finish(trainer.weights(), {"parameters": trainer.model.parameter_count(), **spent, **here})
+        except CannotWrite:
+            tensors, scalars = trainer.state()
+            # one step back: the look and the checkpoint after this step are made again
+            kept = {"step": step, "loss": loss.item(), "seconds": time.perf_counter() - clock, **here}
+            _UNSAVED[run.path] = tensors, {**scalars, **kept}
             raise
-        run.finish(
-            trainer.weights(),
-            {
-                "parameters": trainer.model.parameter_count(),
-                "steps": experiment.steps,
-                "seconds": round(seconds + time.perf_counter() - clock, 2),
-                "device": str(trainer.device),
-                "threads": torch.get_num_threads(),
-                "versions": {"arithlab": __version__, "torch": torch.__version__, "python": platform.python_version()},
-            },
+
+
+def _check_loss(run: Run, step: int, loss: Tensor) -> None:
+    if not torch.isfinite(loss):
+        _add_metrics(run, {"step": step, "loss": None, "rows": []})
+        raise TrainingFailed(
+            f"the loss is {loss.item()} at step {step}: lower lr or matrix_lr. "
+            f"The last checkpoint in {run.path} is good."
         )
 
 
 def _look(run: Run, trainer: Trainer, sets: list, step: int, loss: Tensor) -> list[dict]:
     """Accuracy by length on the followed test sets, written to metrics.jsonl."""
-    if not torch.isfinite(loss):
-        raise TrainingFailed(
-            f"the loss is {loss.item()} at step {step}: lower lr or matrix_lr. "
-            f"The last checkpoint in {run.path} is good."
-        )
     trainer.model.eval()
     rows = [
         {
@@ -211,39 +204,61 @@ def _look(run: Run, trainer: Trainer, sets: list, step: int, loss: Tensor) -> li
         for digits, truth, predicted in sets
     ]
     trainer.model.train()
-    lines = _metric_lines(run, step)
-    lines.append(json.dumps({"step": step, "loss": loss.item(), "rows": rows}))
-    write_file(run.path / "metrics.jsonl", "\n".join(lines) + "\n")
+    _add_metrics(run, {"step": step, "loss": loss.item(), "rows": rows})
     return rows
 
 
-def _metric_lines(run: Run, before: int) -> list[str]:
-    """The lines of metrics.jsonl about steps before this one, damaged lines left out."""
+def _add_metrics(run: Run, record: dict) -> None:
+    """Write a record to metrics.jsonl, in place of damaged lines and of lines about this step and later ones."""
     path, lines = run.path / "metrics.jsonl", []
     for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
         with suppress(ValueError, KeyError, TypeError):
-            if json.loads(line)["step"] < before:
+            if json.loads(line)["step"] < record["step"]:
                 lines.append(line)
-    return lines
+    write_file(path, "\n".join([*lines, json.dumps(record)]) + "\n")
 
 
-def _save(run: Run, trainer: Trainer, step: int, seconds: float) -> None:
+def _save(run: Run, trainer: Trainer, step: int, seconds: float, here: dict) -> None:
     tensors, scalars = trainer.state()
-    run.save_checkpoint(step, tensors, {**scalars, "seconds": seconds})
+    run.save_checkpoint(step, tensors, {**scalars, "seconds": seconds, **here})
 
 
-def _resume(run: Run, trainer: Trainer) -> tuple[int, float]:
-    """Load the newest checkpoint that is whole; returns its step and the seconds spent so far."""
-    for path in run.checkpoints():
+def _resume(run: Run, trainer: Trainer) -> tuple[int, float, Tensor | None, list[dict]]:
+    """Load the newest state that is whole, from memory or from the disk.
+
+    Returns its step, the seconds spent so far, the loss of that step where its checkpoint could not be written,
+    and the conditions under which earlier parts of this run were trained, where they were others.
+    """
+    for tensors, scalars in _states(run):
+        if scalars["experiment"] != run.experiment.to_json():
+            theirs, mine = scalars["experiment"], run.experiment.to_json()
+            differ = [f"{k} {theirs.get(k)!r}, not {mine[k]!r}" for k in mine if theirs.get(k) != mine[k]]
+            print(
+                f"A checkpoint in {run.path} is of another experiment ({'; '.join(differ)}): left out.", file=sys.stderr
+            )
+            continue
+        trainer.restore(tensors)
+        changed, now = scalars.get("changed", []), conditions(trainer.device)
+        differ = [f"{k}: then {scalars.get(k)}, now {now[k]}" for k in now if scalars.get(k) != now[k]]
+        if differ:
+            print(f"Run {run.id} goes on under other conditions ({'; '.join(differ)}): noted in it.", file=sys.stderr)
+            changed = [*changed, {"from_step": scalars["step"], **{k: scalars.get(k) for k in now}}]
+        loss = torch.tensor(scalars["loss"]) if "loss" in scalars else None
+        return scalars["step"], scalars["seconds"], loss, changed
+    return 0, 0.0, None, []
+
+
+def _states(run: Run) -> Iterator[tuple[dict[str, Tensor], dict]]:
+    """What training can go on from, newest first: what is held in memory, then the checkpoints that are whole."""
+    paths = run.checkpoints()
+    tensors, scalars = _UNSAVED.pop(run.path, ({}, {"step": -2}))
+    if all(path.stem <= f"step-{scalars['step'] + 1:09d}" for path in paths) and tensors:  # nobody trained it further
+        yield tensors, scalars
+    for path in paths:
         try:
-            tensors, scalars = read_tensors(path)
+            yield read_tensors(path)
         except CheckpointCorrupt as error:
             print(f"{error} Going on from the one before it.", file=sys.stderr)
-            continue
-        if scalars["experiment"] == run.experiment.to_json():
-            trainer.restore(tensors)
-            return scalars["step"], scalars["seconds"]
-    return 0, 0.0
 
 
 def train(experiment: Experiment, device: str = "auto", watch: Callable[[Progress], None] | None = None) -> Run:
@@ -261,8 +276,7 @@ def train(experiment: Experiment, device: str = "auto", watch: Callable[[Progres
     bar = tqdm(
         total=experiment.steps, desc=label, unit="step", file=sys.stdout, disable=quiet, mininterval=0.5, ncols=100
     )
-    progress = fit(experiment, device)
-    with bar, _interruptible() as interrupted:
+    with bar, interruptible() as interrupted, closing(fit(experiment, device)) as progress:
         for now in progress:
             bar.update(now.step - bar.n)
             if now.rows:
@@ -271,29 +285,5 @@ def train(experiment: Experiment, device: str = "auto", watch: Callable[[Progres
             if watch:
                 watch(now)
             if interrupted:
-                progress.close()
                 raise KeyboardInterrupt(f"stopped at step {now.step}; train again to go on from there")
     return run
-
-
-@contextmanager
-def _interruptible() -> Iterator[list]:
-    """Turns the first SIGINT or SIGTERM into a list entry, so that a step can end first; the second acts at once."""
-    seen: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield seen
-        return
-    before = {}
-
-    def note(number: int, frame: object) -> None:
-        if seen:
-            raise KeyboardInterrupt
-        seen.append(number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, note)
-    try:
-        yield seen
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
