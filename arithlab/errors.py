@@ -48,6 +48,27 @@ class CheckpointCorrupt(ArithlabError):
     """A checkpoint that is truncated, altered or not one of ours."""
 
 
+class CannotWrite(ArithlabError):
+    """A full disk, a quota, a folder that is read-only: nothing that was there is lost."""
+
+    exit_code = 1
+
+
+class PackageMissing(ArithlabError):
+    """A package of an optional extra that is not installed.
+
+    >>> str(PackageMissing("plotly", "lab"))
+    "the package plotly is not installed: pip install 'arithlab[lab]', or see `arithlab doctor`."
+    """
+
+    exit_code = 1
+
+    def __init__(self, name: str | None, extra: str):
+        super().__init__(
+            f"the package {name} is not installed: pip install 'arithlab[{extra}]', or see `arithlab doctor`."
+        )
+
+
 class TrainingFailed(ArithlabError):
     """Training that cannot go on, for example because the loss is not a number."""
 

@@ -15,8 +15,9 @@ from arithlab.errors import ArithlabError, RunBusy, TrainingFailed
 from arithlab.training import fit as fit_module
 from arithlab.training.evaluate import exact_matches, test_sets
 from arithlab.training.fit import FOLLOWED, fit
+from arithlab.training.machine import choose_device
 from arithlab.training.runs import Run
-from arithlab.training.trainer import Trainer, choose_device
+from arithlab.training.trainer import Trainer
 
 pytest_plugins = ["training_fixtures"]
 pytestmark = pytest.mark.usefixtures("out")

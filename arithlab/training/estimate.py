@@ -6,7 +6,8 @@ from functools import lru_cache
 import torch
 
 from .experiment import Experiment
-from .trainer import Trainer, choose_device
+from .machine import choose_device
+from .trainer import Trainer
 
 
 def work(experiment: Experiment) -> float:

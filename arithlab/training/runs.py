@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from functools import cached_property
@@ -23,11 +24,13 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from ..errors import ArithlabError, CheckpointCorrupt, RunBusy, RunMissing, shorten
+from ..errors import ArithlabError, CannotWrite, CheckpointCorrupt, RunBusy, RunMissing, shorten
 from ..model.transformer import Transformer
 from .experiment import Experiment
 
 KEPT_CHECKPOINTS = 2
+PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")  # the last: torch.save's zip archives
+CONDITIONS = ("device", "threads", "versions", "flags", "changed")  # of a summary: equal bytes need equal conditions
 FILES = ("config.json", "metrics.jsonl", "final.safetensors", "summary.json")  # what the manifest vouches for
 
 
@@ -53,7 +56,7 @@ def _checkout() -> Path:
 
 
 def write_file(path: Path, data: bytes | str) -> None:
-    """Write a whole file or none: a temporary name in the same folder, fsync, rename."""
+    """Write a whole file or none: a temporary name in the same folder, fsync, rename. Raises CannotWrite."""
     data = data.encode() if isinstance(data, str) else data
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -64,13 +67,30 @@ def write_file(path: Path, data: bytes | str) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise ArithlabError(
-            f"cannot write {path}: {error.strerror or error}. Free some space or choose another folder with "
-            "ARITHLAB_OUT, then start again: nothing that was there is lost."
-        ) from error
+        raise _cannot_write(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _cannot_write(path: Path, error: OSError) -> CannotWrite:
+    free = ""
+    with contextlib.suppress(OSError):
+        free = f" ({shutil.disk_usage(path.parent).free / 1e6:,.1f} MB are free there)"
+    return CannotWrite(
+        f"cannot write {path}: {error.strerror or error}{free}. Free some space or choose another folder with "
+        "ARITHLAB_OUT, then start again: nothing that was there is lost."
+    )
+
+
+def inside(path: Path) -> Path:
+    """The path, if it stays in the output folder once its symbolic links are followed; else ArithlabError."""
+    root = output_folder().resolve()
+    if not path.resolve().is_relative_to(root):
+        raise ArithlabError(
+            f"{path} leads out of {root}: replace the symbolic link by a folder, or set ARITHLAB_OUT to where it leads."
+        )
+    return path
 
 
 class Run:
@@ -108,20 +128,40 @@ class Run:
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """The training curve: columns step, loss, digits, exact_match, agreement (fractions)."""
-        rows = []
+        """The training curve: columns step, loss, digits, exact_match, agreement (fractions).
+
+        `attrs["stopped"]` is the step at which the loss was no number, where there was one.
+        """
+        rows, stopped = [], None
         with contextlib.suppress(FileNotFoundError), (self.path / "metrics.jsonl").open() as file:
             for line in file:
                 record = json.loads(line)
+                stopped = record["step"] if record["loss"] is None else None
                 rows += [{"step": record["step"], "loss": record["loss"], **row} for row in record["rows"]]
-        return pd.DataFrame(rows, columns=["step", "loss", "digits", "exact_match", "agreement"])
+        frame = pd.DataFrame(rows, columns=["step", "loss", "digits", "exact_match", "agreement"])
+        frame.attrs |= {} if stopped is None else {"stopped": stopped}
+        return frame
 
     @property
     def summary(self) -> dict:
-        """What a finished run reports: parameters, steps, seconds, device."""
+        """What a finished run reports: parameters, steps, seconds, and the conditions it was made under."""
         if not self.finished:
             raise RunMissing(f"run {self.id} is not finished: train it first.")
         return json.loads((self.path / "summary.json").read_text())
+
+    def equals(self, other: "Run") -> bool:
+        """Whether two finished runs of one experiment have the same metrics and weights, byte for byte.
+
+        Raises ArithlabError where that is not promised: they were made under different conditions.
+        """
+        mine, its = ({key: run.summary.get(key) for key in CONDITIONS} for run in (self, other))
+        for key in CONDITIONS:
+            if mine[key] != its[key]:
+                raise ArithlabError(
+                    f"runs in {self.path} and {other.path} were made under different conditions ({key}: {mine[key]} "
+                    f"and {its[key]}): compare their accuracies, with a tolerance."
+                )
+        return all((self.path / name).read_bytes() == (other.path / name).read_bytes() for name in FILES[:3])
 
     @cached_property
     def model(self) -> Transformer:
@@ -139,16 +179,22 @@ class Run:
         """Held by the one process that trains this run."""
         holder, lock = self.path.with_suffix(".holder"), filelock.FileLock(self.path.with_suffix(".lock"), timeout=0)
         try:
+            for folder in (self.path, self.path / "checkpoints"):
+                inside(folder)
             self.path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except filelock.Timeout:
-            who = holder.read_text() if holder.exists() else "another process"
+            who = "another process"
+            with contextlib.suppress(OSError):
+                age = max(0, time.time() - holder.stat().st_mtime)
+                who = f"{holder.read_text()} for {age / 60:.0f} minutes"
             raise RunBusy(f"run {self.id} is being trained by {who}: wait for it, or change the seed.") from None
         except OSError as error:
-            raise ArithlabError(
-                f"cannot write to {self.path.parent}: {error.strerror}. Choose another folder with ARITHLAB_OUT."
-            ) from error
+            raise _cannot_write(self.path, error) from error
         try:
+            # the operating system frees the lock of a process that dies; its name and half-written files are stale
+            for stale in self.path.rglob(".*.tmp"):
+                stale.unlink(missing_ok=True)
             write_file(holder, f"process {os.getpid()} on {os.uname().nodename}")
             yield
         finally:
@@ -197,6 +243,8 @@ def _read_run(folder: Path) -> Run:
     try:
         experiment = Experiment.from_json(json.loads((folder / "config.json").read_text()))
     except (OSError, ValueError, ArithlabError) as error:
+        if isinstance(error, NotADirectoryError):
+            read_tensors(folder)  # a file: says so where it is no checkpoint, or a pickle
         raise RunMissing(
             f"{shorten(str(folder), 200)} is no run of this package (its config.json is missing or foreign): "
             "give a run id, the beginning of one, or a run's folder."
@@ -227,19 +275,29 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], scalars: dict) -> None
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     """Tensors and scalars of a file that `write_tensors` made; raises CheckpointCorrupt, never unpickles."""
+    data = b""
     try:
         data = path.read_bytes()
         digest = path.with_suffix(".sha256").read_bytes()
     except OSError as error:
-        raise CheckpointCorrupt(f"{path}: {error.strerror}.") from error
+        raise _corrupt(path, data, f": {error.filename}: {error.strerror}.") from error
     if hashlib.sha256(data).hexdigest().encode() != digest:
-        raise CheckpointCorrupt(f"{path} is truncated or altered (its sha256 differs).")
+        raise _corrupt(path, data, " is truncated or altered (its sha256 differs).")
     try:
         tensors = load_tensors(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         return tensors, json.loads(header["__metadata__"]["scalars"])
     except (SafetensorError, ValueError, KeyError) as error:
-        raise CheckpointCorrupt(f"{path} is no checkpoint of this package.") from error
+        raise _corrupt(path, data, " is no checkpoint of this package.") from error
+
+
+def _corrupt(path: Path, data: bytes, reason: str) -> CheckpointCorrupt:
+    if data.startswith(PICKLES):
+        reason = (
+            " is a pickle, which could run any code and is never loaded: whoever made it can convert it with "
+            "safetensors.torch.save_file."
+        )
+    return CheckpointCorrupt(f"{path}{reason}")
 
 
 def _sha256(path: Path) -> str:

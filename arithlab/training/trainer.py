@@ -24,19 +24,6 @@ DROPOUT = 3  # random stream of a seed, beside those of batches
 WARM_STEPS = 3  # eager steps before a GPU step is captured
 
 
-def choose_device(device: str = "auto") -> torch.device:
-    """The device of this name; `auto` takes a GPU where there is one."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(1, device=device)
-        return torch.device(device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ArithlabError(
-            f"device {device!r} cannot be used here: choose 'auto', 'cpu', or 'cuda' where there is a GPU."
-        ) from error
-
-
 def choose_precision(precision: str, device: torch.device) -> str:
     """The precision to work in: bfloat16 falls back to float32, with a notice, on a CPU that emulates it."""
     if precision == "bfloat16" and device.type == "cpu" and not torch.cpu.get_capabilities().get("amx_bf16"):
