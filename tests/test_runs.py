@@ -75,7 +75,7 @@ def test_damage_to_a_checkpoint_is_noticed(damage, tmp_path):
 def test_a_foreign_file_is_no_checkpoint_even_with_its_right_sha256(content, tmp_path):
     (tmp_path / "x.safetensors").write_bytes(content)
     (tmp_path / "x.sha256").write_text(runs.hashlib.sha256(content).hexdigest())
-    with pytest.raises(CheckpointCorrupt, match="no checkpoint of this package|is a pickle"):
+    with pytest.raises(CheckpointCorrupt, match=r"no checkpoint of this package|is a pickle"):
         read_tensors(tmp_path / "x.safetensors")
 
 
