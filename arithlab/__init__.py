@@ -29,6 +29,8 @@ _HOME = {
     "place_accuracy": "training.evaluate",
     "find_run": "training.runs",
     "list_runs": "training.runs",
+    "results": "training.sweep",
+    "sweep": "training.sweep",
     "attention": "inspection.attention",
     "cut_heads": "inspection.attention",
     "carry_test": "inspection.carry",
@@ -47,7 +49,14 @@ __all__ = [*_HOME]
 def __getattr__(name: str):
     if name not in _HOME:
         raise AttributeError(f"module 'arithlab' has no attribute {name!r}; it has {', '.join(_HOME)}")
-    value = getattr(importlib.import_module(f"arithlab.{_HOME[name]}"), name)
+    try:
+        value = getattr(importlib.import_module(f"arithlab.{_HOME[name]}"), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "arithlab").startswith("arithlab"):
+            raise
+        from .errors import PackageMissing
+
+        raise PackageMissing(error.name, "lab") from error
     globals()[name] = value
     return value
 

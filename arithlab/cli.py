@@ -14,7 +14,7 @@ from pathlib import Path
 from .arithmetic.domains import domain
 from .arithmetic.tasks import task
 from .arithmetic.theory import ABSOLUTE, RELATIVE, predict
-from .errors import ArithlabError
+from .errors import ArithlabError, PackageMissing
 
 MAX_LENGTHS = 1_000  # test lengths in one table
 
@@ -34,6 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
     except ArithlabError as error:
         print(f"arithlab: {error}", file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:  # of the notebooks' packages: those of the other commands are always there
+        if (error.name or "arithlab").startswith("arithlab"):
+            raise
+        print(f"arithlab: {PackageMissing(error.name, 'lab')}", file=sys.stderr)
+        return PackageMissing.exit_code
     except KeyboardInterrupt as stop:
         print(f"arithlab: interrupted{f': {stop}' if str(stop) else ''}", file=sys.stderr)
         return 130
@@ -87,6 +92,17 @@ def _parser() -> argparse.ArgumentParser:
     _asks_for_task(sub)
     sub.add_argument("--digits", type=_lengths, help="test lengths, for example 1-9 (default) or 1,2,5-8")
     sub.add_argument("--json", action="store_true")
+
+    sub = command("sweep", _sweep, "train every run of a grid file")
+    sub.add_argument("grid", help="a TOML file: [common] and [[runs]] with fields of an experiment, or lists of values")
+    where = sub.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=_whole("workers", 1), help="processes (default: one per core)")
+    where.add_argument("--dask", metavar="ADDRESS", help="a Dask scheduler, such as tcp://host:8786; local starts one")
+    sub.add_argument("--retry", action="store_true", help="train failed runs again")
+    sub.add_argument("--json", action="store_true")
+
+    sub = command("export", _export, "executed notebooks as HTML that opens offline")
+    sub.add_argument("--out", type=Path, help="folder (default: html, beside the executed notebooks)")
 
     sub = command("doctor", _doctor, "what is installed, what is missing, how fast this machine is")
     sub.add_argument("--json", action="store_true")
@@ -237,6 +253,32 @@ def _run(given: argparse.Namespace) -> int:
     from .notebook.execute import run_notebooks
 
     return run_notebooks(given.notebook, dict(given.p), quick=given.quick)
+
+
+def _sweep(given: argparse.Namespace) -> int:
+    from .training.sweep import sweep
+
+    frame = sweep(given.grid, workers=given.workers, dask=given.dask, retry=given.retry)
+    if given.json:
+        _print_json({"grid": given.grid, "rows": json.loads(frame.to_json(orient="records"))})
+    else:
+        right = [name for name in frame if name.startswith("exact_match_")]
+        print("exact match in % by number of digits, at the end of training")
+        _table(
+            [name.removeprefix("exact_match_") for name in frame],
+            [
+                [_percent(None if value != value else value) if name in right else value for name, value in row.items()]
+                for row in frame.to_dict("records")
+            ],
+        )
+    return 0 if (frame["state"] == "finished").all() else 1
+
+
+def _export(given: argparse.Namespace) -> None:
+    from .notebook.export import export
+
+    pages = export(given.out)
+    print(f"{len(pages) - 1} notebooks: open {pages[-1]}")
 
 
 def _doctor(given: argparse.Namespace) -> int:

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 import arithlab as al
-from arithlab.notebook.widgets import TaskPicker, _duration
+from arithlab.notebook.widgets import TaskPicker
+from arithlab.training.estimate import duration
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +134,7 @@ def test_every_control_has_a_label(picker):
 
 
 def test_durations_are_words():
-    assert [_duration(s) for s in (3, 99, 120)] == ["3 s", "99 s", "2 min"]
+    assert [duration(s) for s in (3, 99, 120)] == ["3 s", "99 s", "2 min"]
 
 
 def test_results_never_mix_two_tasks(picker):

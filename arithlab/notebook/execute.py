@@ -19,8 +19,8 @@ import nbformat
 from nbclient.exceptions import DeadKernelError
 from tqdm import tqdm
 
-from ..errors import ArithlabError, StudyFailed, UnknownName, shorten
-from ..training.runs import output_folder, write_file
+from ..errors import ArithlabError, CannotWrite, StudyFailed, UnknownName, shorten
+from ..training.runs import inside, output_folder, write_file
 
 TYPES = {"bool": bool, "int": int, "float": float, "str": str}
 CELL_SECONDS = 3_600  # a cell that takes longer has hung
@@ -48,13 +48,19 @@ def find_notebooks(name: str) -> list[Path]:
     return found
 
 
+def read_notebook(path: Path) -> nbformat.NotebookNode:
+    """The notebook in a file; raises ArithlabError where there is none."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except (OSError, ValueError, AttributeError, nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
+        raise ArithlabError(f"{path} cannot be read as a notebook.") from error
+
+
 def declared_parameters(path: Path) -> dict[str, tuple[type, object]]:
     """Name, type and default of every line of the notebook's one `parameters` cell."""
-    try:
-        notebook = nbformat.read(path, as_version=4)
-    except (OSError, ValueError, nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
-        raise ArithlabError(f"{path} cannot be read as a notebook.") from error
-    cells = [c for c in notebook.cells if c.cell_type == "code" and "parameters" in c.metadata.get("tags", [])]
+    cells = [
+        c for c in read_notebook(path).cells if c.cell_type == "code" and "parameters" in c.metadata.get("tags", [])
+    ]
     if len(cells) != 1:
         raise ArithlabError(f"{path} has {len(cells)} cells tagged `parameters`: it needs exactly one.")
     declared = {}
@@ -129,7 +135,7 @@ def execute(path: Path, parameters: dict[str, object]) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ArithlabError(
+        raise CannotWrite(
             f"cannot write to {target.parent}: {error.strerror}. Choose another folder with ARITHLAB_OUT."
         ) from error
     before = os.environ.get("ARITHLAB_QUIET")
@@ -205,7 +211,7 @@ def _engine(bar: tqdm) -> str:
 
 
 def _target(path: Path) -> Path:
-    return output_folder() / "notebooks" / path.name
+    return inside(output_folder() / "notebooks" / path.name)
 
 
 def _literal(path: Path) -> str:

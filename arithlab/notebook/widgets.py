@@ -21,7 +21,7 @@ from ..errors import ArithlabError
 from ..model.positions import POSITIONS
 from ..model.transformer import SIZES
 from ..training.answer import lined_up, rows_of
-from ..training.estimate import seconds_per_step
+from ..training.estimate import duration, seconds_per_step
 from ..training.evaluate import evaluate, predict
 from ..training.experiment import Experiment
 from ..training.fit import fit
@@ -185,7 +185,7 @@ class TaskPicker(w.VBox):
             f"<pre>{html.escape(seen)}</pre><p>Theory says what is computed: {html.escape(computes)}. "
             f"Predicted accuracy by length:</p>{_table(table)}"
             f"<p>{len(experiments)} model(s), {e.steps:,} steps of {e.batch} each: "
-            f"about {_duration(seconds)} on this machine.</p>"
+            f"about {duration(seconds)} on this machine.</p>"
         )
 
     def start(self) -> None:
@@ -235,7 +235,7 @@ class TaskPicker(w.VBox):
                 left = (clock - started) / max(1, now.step - first) * (now.steps - now.step)
                 self.status.value = _text(
                     f"{label}: {experiment.positions}, seed {experiment.seed}, step {now.step:,} of {now.steps:,}, "
-                    f"loss {now.loss:.3f}, about {_duration(left)} left"
+                    f"loss {now.loss:.3f}, about {duration(left)} left"
                 )
                 if (now.rows and clock - drawn > REDRAW) or now.step == now.steps:
                     title = f"While it learns: {experiment.positions}, seed {experiment.seed}"
@@ -337,12 +337,3 @@ class TheoryExplorer(w.VBox):
                 y="accuracy (%)",
             ),
         )
-
-
-def _duration(seconds: float) -> str:
-    """A rounded time in words.
-
-    >>> _duration(42), _duration(600)
-    ('42 s', '10 min')
-    """
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

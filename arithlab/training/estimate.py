@@ -42,6 +42,17 @@ def seconds_per_step(experiment: Experiment, device: str = "auto") -> float:
         torch.set_rng_state(state)
 
 
+def duration(seconds: float) -> str:
+    """A rounded time in words.
+
+    >>> duration(42), duration(600), duration(30_000)
+    ('42 s', '10 min', '8.3 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6_000 else f"{seconds / 3600:.1f} h"
+
+
 def steps_in(experiment: Experiment, seconds: float, device: str = "auto") -> int:
     """How many steps fit into so many seconds, rounded to 50 so that a second call names the same run."""
     steps = seconds / seconds_per_step(experiment, device)

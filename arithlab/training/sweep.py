@@ -1,0 +1,298 @@
+"""Sweeps: a grid file becomes many runs, on the cores of this machine or on a Dask cluster.
+
+    [common]                                # every table below starts from these fields of an experiment
+    steps = 600
+    seed = [0, 1, 2]
+
+    [[runs]]                                # a list means each of its values: here 2 x 2 x 3 runs
+    task = ["add", "add mod 101"]
+    positions = ["learned", "rope"]
+
+    [[runs]]
+    task = "mul"
+    steps = 2000
+
+Nothing here decides what is done: a run that is finished is loaded, one that was stopped goes on, and one that
+is being trained elsewhere is waited for. So a job may be given twice, and a sweep may be repeated at any time.
+"""
+
+import itertools
+import math
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import threading
+import time
+import tomllib
+import traceback
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import fields
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from ..errors import ArithlabError, PackageMissing, RunBusy, UnknownName, shorten
+from .estimate import duration, work
+from .experiment import Experiment
+from .fit import Progress, train
+from .runs import Run, inside, list_runs, output_folder, write_file
+
+MAX_RUNS = 10_000  # in one grid
+ATTEMPTS = 3  # at a job whose worker process died
+ANSWER_SECONDS = 20  # a Dask scheduler that takes longer is not there
+LOG = "failed.log"  # in a run's folder: the traceback of a training that failed
+_ONE_RUN = threading.Lock()  # torch's random numbers belong to a process: the threads of a Dask worker take turns
+
+
+def read_grid(path: str | Path) -> list[Experiment]:
+    """The experiments of a grid file, in its order, each once. Raises ArithlabError where one cannot run."""
+    path = Path(path)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.toml", path.name):
+        raise ArithlabError(f"grid file {shorten(path.name)}: name it with letters, digits, - and _, ending in .toml.")
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArithlabError(f"cannot read the grid {shorten(str(path), 200)}: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise ArithlabError(f"{path} is no TOML: {str(error)[:200]}.") from error
+    return grid(data, str(path))
+
+
+def grid(data: dict, name: str = "grid") -> list[Experiment]:
+    """The experiments of a grid, each once.
+
+    >>> [e.seed for e in grid({"common": {"positions": "rope"}, "runs": [{"seed": [0, 1]}, {"seed": [1, 2]}]})]
+    [0, 1, 2]
+    """
+    for key in data:
+        if key not in ("common", "runs"):
+            raise UnknownName(f"table of {name}", key, ["common", "runs"])
+    common, tables = data.get("common", {}), data.get("runs", [{}])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in [common, *tables]):
+        raise ArithlabError(
+            f"{name}: write one [common] and any number of [[runs]], each with fields of an experiment."
+        )
+    lists = [{k: v if isinstance(v, list) else [v] for k, v in {**common, **table}.items()} for table in tables]
+    count = sum(math.prod(map(len, table.values())) for table in lists)
+    if not 0 < count <= MAX_RUNS:
+        raise ArithlabError(f"{name} has {count:,} runs: allowed are 1 to {MAX_RUNS:,}, and no empty list.")
+    found = {}
+    for number, table in enumerate(lists, 1):
+        for values in itertools.product(*table.values()):
+            try:
+                experiment = Experiment.from_json(dict(zip(table, values, strict=True)))
+            except ArithlabError as error:
+                raise ArithlabError(f"{name}, table {number} of [[runs]]: {error}") from error
+            found[experiment.id] = experiment
+    return list(found.values())
+
+
+def results(path: str | Path | None = None) -> pd.DataFrame:
+    """One row per run of a grid file, or of every finished run: id, state, the fields that vary, and how it went.
+
+    Columns: run, state (finished, failed or unfinished), the fields of the experiment in which the runs differ,
+    seconds, and exact_match_1, exact_match_2 ... by number of digits: the last measurement of training, as fractions.
+    """
+    experiments = [run.experiment for run in list_runs()] if path is None else read_grid(path)
+    varied = [f.name for f in fields(Experiment) if len({getattr(e, f.name) for e in experiments}) > 1]
+    rows = []
+    for experiment in experiments:
+        run = Run.of(experiment)
+        state = "finished" if run.finished else "failed" if (run.path / LOG).exists() else "unfinished"
+        row = {"run": run.id, "state": state, **{name: getattr(experiment, name) for name in varied}, "seconds": None}
+        if state == "finished":
+            row["seconds"], metrics = run.summary["seconds"], run.metrics
+            last = metrics[metrics.step == experiment.steps]
+            row |= {f"exact_match_{digits}": right for digits, right in zip(last.digits, last.exact_match, strict=True)}
+        rows.append(row)
+    return pd.DataFrame(rows, columns=None if rows else ["run", "state", "seconds"])
+
+
+def sweep(
+    path: str | Path, *, workers: int | None = None, dask: str | None = None, retry: bool = False
+) -> pd.DataFrame:
+    """Train what is not finished of a grid file and return its `results`, also written to sweeps/NAME.csv.
+
+    workers: processes on this machine, one per core if None. dask: the address of a Dask scheduler whose workers
+    share the output folder, or `local` for a cluster of `workers` processes here. retry: train failed runs again.
+    Ctrl-C lets every worker end its step and write a checkpoint; the same call goes on from there.
+    """
+    experiments, table = read_grid(path), inside(output_folder() / "sweeps" / f"{Path(path).stem}.csv")
+    missing = [e for e in experiments if not Run.of(e).finished]
+    todo = [e for e in missing if retry or not (Run.of(e).path / LOG).exists()]
+    _say(
+        f"{len(experiments)} runs: {len(experiments) - len(missing)} finished, {len(missing) - len(todo)} failed before"
+    )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = max(1, min(workers or cores, len(todo)))
+    threads = None if dask not in (None, "local") else max(1, cores // workers)
+    stop = table.with_name(f".{table.stem}.{uuid.uuid4().hex[:8]}.stop")
+    if todo:
+        with _workers(workers, dask) as (executor, count):
+            with _deaf():  # threads and processes started here inherit it: Ctrl-C is ours alone to hear
+                jobs = {executor.submit(do, e.to_json(), str(output_folder()), threads, str(stop)): e for e in todo}
+            try:
+                _watch(jobs, count)
+            except KeyboardInterrupt:
+                _say("stopping after this step...")
+                write_file(stop, "")
+                wait(jobs)
+                raise KeyboardInterrupt("every worker wrote a checkpoint; repeat the command to go on") from None
+            finally:
+                stop.unlink(missing_ok=True)
+    found = results(path)
+    write_file(table, found.to_csv(index=False))
+    for experiment in experiments:
+        if (log := Run.of(experiment).path / LOG).exists():
+            _say(f"run {experiment.id} failed: see {log}, and repeat the command with --retry")
+    return found
+
+
+def do(config: dict, out: str, threads: int | None, stop: str) -> dict:
+    """One job, in a worker: train the experiment of this description; returns {"state", "seconds"}."""
+    with _ONE_RUN:
+        os.environ |= {"ARITHLAB_OUT": out, "ARITHLAB_QUIET": "1"}
+        if threads:
+            torch.set_num_threads(threads)
+        run, start = Run.of(Experiment.from_json(config)), time.perf_counter()
+
+        def watch(now: Progress | None = None) -> None:
+            if Path(stop).exists():  # a file reaches workers on other machines as well
+                raise KeyboardInterrupt
+
+        try:
+            watch()
+            _train_or_wait(run, watch)
+            (run.path / LOG).unlink(missing_ok=True)
+            state = "finished"
+        except KeyboardInterrupt:
+            state = "unfinished"
+        except Exception:
+            write_file(run.path / LOG, traceback.format_exc())
+            state = "failed"
+        return {"state": state, "seconds": time.perf_counter() - start}
+
+
+def _train_or_wait(run: Run, watch: Callable) -> None:
+    while not run.finished:
+        try:
+            train(run.experiment, watch=watch)
+        except RunBusy:  # another process trains it, or this job was given twice
+            watch()
+            time.sleep(1)
+
+
+def _watch(jobs: dict, count: Callable[[], int]) -> None:
+    """Tell of every job that ends, and how long the rest will take, going by those that ended."""
+    left, seconds, done = {e.id: e.steps * work(e) for e in jobs.values()}, 0.0, 0.0
+    for number, job in enumerate(as_completed(jobs), 1):
+        experiment = jobs[job]
+        try:
+            outcome = job.result()
+        except Exception as error:  # the worker was lost, or could not even write why it failed
+            outcome = {"state": "failed", "seconds": 0.0}
+            with suppress(ArithlabError):
+                write_file(Run.of(experiment).path / LOG, f"{type(error).__name__}: {error}\n")
+        size = left.pop(experiment.id)
+        words = f"{outcome['state']} after {duration(outcome['seconds'])}"
+        if outcome["state"] == "finished":
+            seconds, done = seconds + outcome["seconds"], done + size
+        if left and done:
+            rest = seconds / done * max(sum(left.values()) / max(1, count()), *left.values())
+            words += f"; about {duration(rest)} left"
+        label = f"{experiment.task}, {experiment.positions}, seed {experiment.seed}"
+        _say(f"[{number}/{len(jobs)}] {experiment.id} {label}: {words}")
+
+
+class Processes(ThreadPoolExecutor):
+    """So many worker processes, each fed by a thread of its own: if one dies, no other job is lost with it.
+
+    The job of a worker that died is given to a new one, which goes on from the last checkpoint.
+    """
+
+    def __init__(self, workers: int):
+        super().__init__(workers)
+        self._mine, self._pools = threading.local(), []
+
+    def submit(self, function: Callable, /, *args):
+        """Call the function in a worker process; returns a Future."""
+        return super().submit(self._call, function, *args)
+
+    def _call(self, function: Callable, *args):
+        for _ in range(ATTEMPTS):
+            if getattr(self._mine, "pool", None) is None:
+                self._mine.pool = ProcessPoolExecutor(
+                    1, multiprocessing.get_context("spawn"), initializer=_die_with_parent
+                )
+                self._pools.append(self._mine.pool)
+            try:
+                return self._mine.pool.submit(function, *args).result()
+            except BrokenProcessPool:
+                self._mine.pool = None
+        raise ArithlabError(f"its worker process died {ATTEMPTS} times (out of memory?): try a smaller batch or size.")
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the worker processes."""
+        super().shutdown(wait, cancel_futures=cancel_futures)
+        for pool in self._pools:
+            pool.shutdown(wait)
+
+
+def _die_with_parent() -> None:
+    """In a worker: when the sweep is killed, stop as on SIGTERM, which writes a checkpoint."""
+
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _workers(workers: int, dask: str | None) -> Iterator[tuple[Executor, Callable[[], int]]]:
+    """An executor, and a function that counts its workers."""
+    if dask is None:
+        with Processes(workers) as executor:
+            yield executor, lambda: workers
+        return
+    try:
+        from distributed import Client, LocalCluster
+    except ModuleNotFoundError as error:
+        raise PackageMissing("distributed", "dask") from error
+    with ExitStack() as stack:
+        try:
+            with _deaf():
+                local = dask == "local"
+                cluster = stack.enter_context(_local(LocalCluster, workers)) if local else dask
+                client = stack.enter_context(Client(cluster, timeout=ANSWER_SECONDS, set_as_default=False))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ArithlabError(
+                f"no Dask scheduler answers at {shorten(dask, 200)}: give an address such as tcp://host:8786, or local."
+            ) from error
+        _say(f"{len(client.nthreads())} Dask workers")
+        yield client.get_executor(pure=False), lambda: len(client.nthreads())
+
+
+def _local(cluster: Callable, workers: int):
+    return cluster(n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """No SIGINT for this thread, nor ever for the threads and processes that it starts meanwhile."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
