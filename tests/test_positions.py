@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from arithlab.errors import ArithlabError
-from arithlab.model.positions import POSITIONS, T5, Alibi, Learned, Rope, Shaw, Sinusoidal, positions_class
+from arithlab.model.positions import POSITIONS, T5, Alibi, Learned, Rope, Shaw, Sinusoidal
 from arithlab.model.transformer import Shape, Transformer
 
 MOVE_WITH_A_SHIFT = {"learned", "sinusoidal"}  # absolute encodings; all others see distances at most
@@ -133,4 +133,4 @@ def test_shaw_adds_a_relative_vector_to_every_key():
 
 def test_an_unknown_encoding_is_refused_with_the_nearest_name():
     with pytest.raises(ArithlabError, match="Did you mean 'sinusoidal'"):
-        positions_class("sinusiodal")
+        encoding("sinusiodal")

@@ -25,12 +25,13 @@ from .. import __version__
 from ..arithmetic import batches
 from ..arithmetic.formats import Tokens
 from ..errors import ArithlabError, CheckpointCorrupt, TrainingFailed
+from ..model.positions import Layout
 from .evaluate import exact_matches, test_sets
 from .experiment import Experiment
 from .runs import Run, read_tensors, write_file
 
 FOLLOWED = 200  # test examples per length during training
-DROPOUT = 3  # random stream of a seed, beside those of batches
+DROPOUT = 3  # random stream of a seed, beside those of batches: dropout, then random positions
 LOOKS = 20  # looks at the test sets, and checkpoints, per run
 
 
@@ -100,9 +101,11 @@ class Trainer:
     def step(self, step: int) -> Tensor:
         """One optimiser step on the batch of this step number; returns the loss."""
         e = self.experiment
-        if e.dropout:  # a function of (seed, step) as the batch is, whoever else draws random numbers between two steps
+        if (
+            e.dropout or self.model.draws
+        ):  # a function of (seed, step) as the batch is, whoever else draws random numbers between two steps
             torch.manual_seed(int(batches.stream(e.seed, DROPOUT, step).integers(2**63)))
-        a, b = batches.train_pairs(self.domain, e.base, e.batch, e.seed, step, self.pool)
+        a, b = batches.train_pairs(self.domain, e.base, e.batch, e.seed, step, self.pool, self.format.by_length)
         loss = self.loss(self.format.encode(self.task, a, b))
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
@@ -117,7 +120,7 @@ class Trainer:
     def loss(self, tokens: Tokens) -> Tensor:
         """Mean cross-entropy over the supervised tokens."""
         ids = torch.from_numpy(tokens.ids).to(self.device, torch.long)
-        logits = self.model(ids[:, :-1], tail=tokens.tail)
+        logits = self.model(ids[:, :-1], tail=tokens.tail, layout=Layout.of(tokens, self.device))
         targets = ids[:, -tokens.tail :]
         if not tokens.supervised[:, -tokens.tail :].all():
             supervised = torch.from_numpy(tokens.supervised[:, -tokens.tail :]).to(self.device)
