@@ -91,9 +91,7 @@ class Part:
         if self.chain is not None:
             _chain_tables(self, base)
         if self.b is not None and (self.both or self.chain is not None or not 1 <= self.b <= self.n):
-            raise ArithlabError(
-                f"domain {str(self)!r}: b goes from 1 to {self.n} digits, and with neither ab nor chain."
-            )
+            raise ArithlabError(f"domain {str(self)!r}: b is 1 to {self.n} here, and goes with neither ab nor chain.")
 
     def sample(self, rng: np.random.Generator, count: int, base: int) -> tuple[np.ndarray, np.ndarray]:
         """`count` pairs, each operand of shape (count, n)."""

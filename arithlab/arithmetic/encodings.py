@@ -31,7 +31,8 @@ class Encoding:
 
     def __str__(self) -> str:
         window = "" if self.window is None else f" window {self.window}"
-        return self.name + " places" * self.places + window + " randomized" * self.randomized
+        places = " places" * (self.places and self.name not in OFFSET)  # those count places anyway
+        return self.name + places + window + " randomized" * self.randomized
 
 
 def encoding(text: str) -> Encoding:

@@ -191,9 +191,9 @@ class Format:
         role, place_after = "c", lc if self.answer == "high" else np.full_like(lc, -1)
         if self.name == "remainders":
             c, role, place_after = self._remainders(task, a, b, c), "r", lc
-        below_a, below_b = (length if self.operands == "units" else np.full_like(length, -1) for length in (la, lb))
+        after_a = la if self.operands == "units" else np.full_like(la, -1)
         segments = [
-            ("a", a, la, self.operands, "op", task.symbol, below_a),
+            ("a", a, la, self.operands, "op", task.symbol, after_a),
             ("b", b, lb, self.operands, "=", "=", place_after),
             (role, c, lc, "high" if role == "r" else self.answer, *self._closing(lc)),
         ]
@@ -208,11 +208,8 @@ class Format:
             here = (offset >= 0) & (offset < length)
             at = offset if order == "units" else length - 1 - offset
             values = np.take_along_axis(digits, np.clip(at, 0, digits.shape[1] - 1), 1)
-            ids, roles, places = (
-                np.where(here, values, ids),
-                np.where(here, ROLE[name], roles),
-                np.where(here, at, places),
-            )
+            ids, roles = np.where(here, values, ids), np.where(here, ROLE[name], roles)
+            places = np.where(here, at, places)
             if sign:
                 closing = offset == length
                 ids = np.where(closing, vocabulary.index(symbol), ids)

@@ -52,12 +52,9 @@ class Positions(nn.Module):
 
         Random in training only, and then drawn from torch's generator; `batch` is the number of examples.
         """
-        at = (
-            layout.place + 1
-            if self.encoding.places
-            else torch.arange(layout.place.shape[1], device=layout.place.device)
-        )
-        return ordered_subset(int(at.max()) + 1, self.training).to(at.device)[at] if self.encoding.randomized else at
+        place, encoding = layout.place, self.encoding
+        at = place + 1 if encoding.places else torch.arange(place.shape[1], device=place.device)
+        return ordered_subset(int(at.max()) + 1, self.training).to(at.device)[at] if encoding.randomized else at
 
     def embed(self, at: Tensor) -> Tensor | None:
         """A vector to add to each token's embedding, shape (T, width) or (B or 1, T, width), or None."""
@@ -184,9 +181,10 @@ class Shaw(Positions):
 
 
 class Kerple(Positions):
-    """-r1 log(1 + r2 distance) with learned r1, r2 > 0 per head (Chi et al. 2022, arXiv 2205.09921, eq. 6, log variant).
+    """-r1 log(1 + r2 distance) with learned r1, r2 > 0 per head (Kerple, log variant).
 
-    Kept positive as exponentials; the start is that of the authors on average: r1 = 1, r2 = 1/2.
+    Source: Chi et al. 2022, arXiv 2205.09921, corollary 1. Kept positive as exponentials; the start is
+    that of the authors on average: r1 = 1, r2 = 1/2.
     """
 
     def __init__(self, width: int, heads: int, context: int):
@@ -298,9 +296,8 @@ def table_rows(encoding: Encoding, context: int) -> int | None:
 def make_positions(encoding: Encoding, width: int, heads: int, context: int, layers: int) -> nn.ModuleList:
     """The modules of an encoding: one for all blocks, or one for each."""
     kind = POSITIONS[encoding.name]
-    made = [
-        kind(width, heads, table_rows(encoding, context) or context) for _ in range(layers if kind.per_layer else 1)
-    ]
+    rows, copies = table_rows(encoding, context) or context, layers if kind.per_layer else 1
+    made = [kind(width, heads, rows) for _ in range(copies)]
     for positions in made:
         positions.encoding = encoding
     return nn.ModuleList(made)

@@ -27,9 +27,8 @@ def neighbours(at: Tensor, queries: int, window: int) -> tuple[Tensor, Tensor]:
     sorted_at, order = at.sort(dim=1, stable=True)
     own = at[:, K - queries :].contiguous()
     first, end = torch.searchsorted(sorted_at, own - window), torch.searchsorted(sorted_at, own + window, right=True)
-    slot = first[..., None] + torch.arange(
-        int((end - first).max()), device=at.device
-    )  # a window is a stretch of `order`
+    # a window is a stretch of `order`
+    slot = first[..., None] + torch.arange(int((end - first).max()), device=at.device)
     near = order.gather(1, slot.clamp(max=K - 1).flatten(1)).view(slot.shape)
     return near, (slot < end[..., None]) & (near <= torch.arange(K - queries, K, device=at.device)[:, None])
 

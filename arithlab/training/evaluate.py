@@ -118,10 +118,9 @@ def evaluate(
     """
     _check_count(n)
     judge = _judge(model, on, predicted)
-    by_default = (
-        model.experiment.test_family if isinstance(model, Run) else "D" if judge.task.modulus is None else "D_ab"
-    )
-    family = test_family or by_default
+    if test_family is None and isinstance(model, Run):
+        test_family = model.experiment.test_family
+    family = test_family or ("D" if judge.task.modulus is None else "D_ab")
     rows = []
     for length in digits:
         test = domain(length) if isinstance(length, str) else test_domain(family, length)
@@ -181,11 +180,9 @@ def place_accuracy(run: Run, digits: Sequence[int] = range(1, 10), *, n: int = 2
         tokens = e.format_.encode(e.task_, a, b)
         right = matching_tokens(run.model, tokens)
         shape = tokens.ids.shape
-        places, answer = (
-            np.broadcast_to(tokens.place, shape),
-            np.broadcast_to(np.isin(tokens.role, [ROLE["c"], ROLE["r"]]), shape),
-        )
-        for place in range(int(places.max()) + 1):
+        places = np.broadcast_to(tokens.place, shape)
+        answer = np.broadcast_to(np.isin(tokens.role, (ROLE["c"], ROLE["r"])), shape)
+        for place in range(e.format_.answer_places(e.task_, length)):
             here = ((places == place) & answer)[:, -tokens.tail :]
             if here.any():
                 rows.append({"digits": length, "place": place, "accuracy": right[here].mean()})

@@ -101,9 +101,7 @@ class Trainer:
     def step(self, step: int) -> Tensor:
         """One optimiser step on the batch of this step number; returns the loss."""
         e = self.experiment
-        if (
-            e.dropout or self.model.draws
-        ):  # a function of (seed, step) as the batch is, whoever else draws random numbers between two steps
+        if self.model.draws:  # a function of (seed, step) as the batch is, whoever else draws random numbers
             torch.manual_seed(int(batches.stream(e.seed, DROPOUT, step).integers(2**63)))
         a, b = batches.train_pairs(self.domain, e.base, e.batch, e.seed, step, self.pool, self.format.by_length)
         loss = self.loss(self.format.encode(self.task, a, b))
