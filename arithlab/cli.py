@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 
 from .arithmetic.domains import domain
+from .arithmetic.encodings import NAMES
 from .arithmetic.tasks import task
-from .arithmetic.theory import ABSOLUTE, RELATIVE, predict
+from .arithmetic.theory import predict
 from .errors import ArithlabError, PackageMissing
 
 MAX_LENGTHS = 1_000  # test lengths in one table
@@ -112,9 +113,7 @@ def _parser() -> argparse.ArgumentParser:
 def _asks_for_task(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--task", default="add", help="add, mul, 'add mod 101', 'mul mod 50 base 7', ... (default: add)")
     sub.add_argument("--train", default="D_4", help="training domain: D_4, D_ab4, D_4+D_5, ... (default: D_4)")
-    sub.add_argument(
-        "--positions", default="learned", help=f"one of {', '.join(ABSOLUTE + RELATIVE)} (default: learned)"
-    )
+    sub.add_argument("--positions", default="learned", help=f"one of {', '.join(NAMES)} (default: learned)")
 
 
 def _whole(name: str, lowest: int):

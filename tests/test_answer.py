@@ -8,7 +8,7 @@ from training_fixtures import BRIEF, UNPADDED
 from arithlab import Experiment, answer
 from arithlab.arithmetic import digits as dg
 from arithlab.errors import ArithlabError
-from arithlab.training.answer import answerer, check_length, lined_up, rows_of
+from arithlab.training.answer import answerer, lined_up, rows_of
 from arithlab.training.runs import Run
 
 pytest_plugins = ["training_fixtures"]
@@ -112,7 +112,7 @@ def test_learned_positions_end_where_the_context_ends(tmp_path):
 
 def test_a_size_with_a_context_of_its_own_ends_there(tmp_path):
     run = untrained(tmp_path, format="unpadded", size="nano")
-    check_length(run.experiment, 84)  # 3 * 84 + 4 tokens, the last of them not read: 255 positions
+    run.experiment.check_length(84)  # 3 * 84 + 4 tokens, the last of them not read: 255 positions
     answer(run, [f"{'9' * 84}+{'9' * 84}"])
     with pytest.raises(ArithlabError, match="85 digits need 258 learned positions and this run has 256"):
         answer(run, [f"{'9' * 85}+1"])
@@ -165,6 +165,6 @@ def test_an_error_of_an_answering_function_is_told():
 
 
 def test_unpadded_runs_say_which_lengths_they_take():
-    check_length(UNPADDED, 500)
+    UNPADDED.check_length(500)
     with pytest.raises(ArithlabError, match="learned positions"):
-        check_length(UNPADDED.with_(positions="learned"), 500)
+        UNPADDED.with_(positions="learned").check_length(500)

@@ -48,7 +48,7 @@ def test_predict_prints_the_promised_json(capsys):
         "positions": "learned",
     }
     assert [set(row) for row in found["rows"]] == [
-        {"digits", "predicted_accuracy", "limit_accuracy", "predicted_function"}
+        {"digits", "predicted_accuracy", "limit_accuracy", "predicted_function", "reason"}
     ] * 2
     assert found["rows"][0]["predicted_accuracy"] == 1.0
     assert found["rows"][1]["predicted_accuracy"] == pytest.approx(1 / 3)

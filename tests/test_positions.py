@@ -3,16 +3,28 @@
 import cmath
 import math
 
+import numpy as np
 import pytest
 import torch
 
+from arithlab import Experiment
+from arithlab.arithmetic.encodings import NAMES, encoding
+from arithlab.arithmetic.formats import format_
+from arithlab.arithmetic.tasks import task
 from arithlab.errors import ArithlabError
-from arithlab.model.positions import POSITIONS, T5, Alibi, Learned, Rope, Shaw, Sinusoidal, positions_class
-from arithlab.model.transformer import Shape, Transformer
+from arithlab.model import positions as p
+from arithlab.model.positions import POSITIONS, T5, Alibi, Layout, Learned, Rope, Shaw, Sinusoidal
+from arithlab.model.transformer import Cache, Shape, Transformer
+from arithlab.training.fit import Trainer
 
-MOVE_WITH_A_SHIFT = {"learned", "sinusoidal"}  # absolute encodings; all others see distances at most
+MOVE_WITH_A_SHIFT = {
+    "learned",
+    "sinusoidal",
+    "abacus",
+    "coupled",
+}  # absolute encodings; all others see distances at most
 pytest_plugins = ["training_fixtures"]
-EVERY = pytest.mark.parametrize("name", POSITIONS)
+EVERY = pytest.mark.parametrize("name", [*POSITIONS, "clipped places window 2", "rope places", "shaw window 3"])
 
 
 def model(name, layers=2):
@@ -89,7 +101,7 @@ def test_rope_multiplies_complex_numbers():
 
 def test_alibi_takes_the_slopes_of_the_paper():
     at = torch.arange(12)
-    bias = Alibi(64, 8, 0).bias(torch.zeros(1), at, at)
+    bias = Alibi(64, 8, 0).bias(torch.zeros(1), at[:, None], at)
     for head, slope in enumerate([1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128, 1 / 256]):
         for query in range(12):
             for key in range(query + 1):
@@ -110,7 +122,7 @@ def test_t5_puts_distances_into_the_published_buckets():
 
 def test_t5_adds_the_value_of_the_bucket_per_head():
     positions = T5(32, 4, 0)
-    bias = positions.bias(torch.zeros(1), torch.tensor([5, 150]), torch.tensor([0, 3, 5]))
+    bias = positions.bias(torch.zeros(1), torch.tensor([[5], [150]]), torch.tensor([0, 3, 5]))
     for head in range(4):
         for i, query in enumerate((5, 150)):
             for j, key in enumerate((0, 3, 5)):
@@ -122,7 +134,7 @@ def test_shaw_adds_a_relative_vector_to_every_key():
     positions = Shaw(width=16, heads=2, context=0).double()
     q, k = torch.randn(2, 1, 2, 24, 8, dtype=torch.float64)
     at = torch.arange(24)
-    logits = q @ k.transpose(-1, -2) / math.sqrt(8) + positions.bias(q, at, at)
+    logits = q @ k.transpose(-1, -2) / math.sqrt(8) + positions.bias(q, at[:, None], at)
     for head in range(2):
         for i in range(24):
             for j in range(i + 1):
@@ -133,4 +145,172 @@ def test_shaw_adds_a_relative_vector_to_every_key():
 
 def test_an_unknown_encoding_is_refused_with_the_nearest_name():
     with pytest.raises(ArithlabError, match="Did you mean 'sinusoidal'"):
-        positions_class("sinusiodal")
+        encoding("sinusiodal")
+
+
+def digit_layout(text="653+49", fmt="aligned"):
+    a, b = task("add").parse_question(text)
+    a, b = (np.pad(x, (0, 3 - len(x)))[None] for x in (a, b))
+    return Layout.of(format_(fmt).encode(task("add"), a, b))
+
+
+def at(name, layout, batch=1, training=False):
+    [made] = p.make_positions(encoding(name), 16, 2, 30, 1)
+    return made.train(training).measure(layout, batch)
+
+
+def test_kerple_adds_the_logarithmic_kernel():
+    positions = p.Kerple(16, 2, 0)
+    with torch.no_grad():
+        positions.log_r1.copy_(torch.tensor([0.3, -1.0]))
+        positions.log_r2.copy_(torch.tensor([-0.5, 2.0]))
+    index = torch.arange(30)
+    bias = positions.bias(torch.zeros(1), index[:, None], index)
+    for head, (r1, r2) in enumerate([(math.exp(0.3), math.exp(-0.5)), (math.exp(-1), math.exp(2))]):
+        for i in range(30):
+            for j in range(i + 1):
+                assert bias[head, i, j].item() == pytest.approx(-r1 * math.log(1 + r2 * (i - j)), rel=1e-5)
+
+
+@pytest.mark.parametrize("stretch", [1.0, 8 / 512])  # a threshold of 512, and of 8 positions
+def test_fire_maps_interpolated_distances(stretch):
+    positions = p.Fire(16, 2, 0)
+    with torch.no_grad():
+        positions.c.fill_(-0.4)
+        positions.stretch.fill_(stretch)
+    index = torch.arange(30)
+    bias = positions.bias(torch.zeros(1), index[:, None], index)
+    w1, b1, w2, b2 = (
+        x.detach().double().numpy() for layer in (positions.up, positions.down) for x in layer.parameters()
+    )
+    for i in range(30):
+        for j in range(i + 1):
+            share = math.log(0.4 * (i - j) + 1) / math.log(0.4 * max(512 * stretch, i) + 1)
+            wanted = w2 @ np.maximum(w1[:, 0] * share + b1, 0) + b2
+            assert bias[:, i, j].tolist() == pytest.approx(wanted.tolist(), abs=1e-5)
+
+
+def test_clipped_adds_a_number_per_head_and_signed_difference():
+    positions = p.Clipped(16, 2, 0)
+    index = torch.tensor([3, 0, 7, 12, 1])
+    bias = positions.bias(torch.zeros(1), index[:, None], index)
+    for i, query in enumerate(index.tolist()):
+        for j, key in enumerate(index.tolist()):
+            assert bias[:, i, j].tolist() == positions.table.weight[max(-4, min(4, query - key)) + 4].tolist()
+
+
+@pytest.mark.parametrize("count", [1, 12, 2_048, 3_000])
+def test_randomised_positions_are_an_ordered_subset_of_a_longer_range(count):
+    for random in (True, False):
+        drawn = p.ordered_subset(count, random)
+        assert (drawn.diff() > 0).all()
+        assert 0 <= drawn[0]
+        assert drawn[-1] < max(2_048, count)
+
+
+def test_without_training_the_ordered_subset_is_where_draws_are_on_average():
+    torch.manual_seed(0)
+    mean = torch.stack([p.ordered_subset(12, True) for _ in range(4_000)]).double().mean(0)
+    assert (mean - p.ordered_subset(12, False)).abs().max() < 15  # a draw spreads by up to 280
+
+
+def test_randomised_positions_draw_anew_in_training_only():
+    layout = digit_layout()
+    one, other = (at("rope randomized", layout, training=True) for _ in range(2))
+    assert not torch.equal(one, other)
+    assert torch.equal(at("rope randomized", layout), at("rope randomized", layout))
+    places = at("rope places randomized", layout, training=True)
+    assert len(places.unique()) == 5  # places -1 to 3; the same place is the same position everywhere
+    assert torch.equal(places.unique(return_inverse=True)[1], layout.place + 1)
+
+
+def test_places_line_up_operands_and_answer():
+    # 3 5 6 + 9 4 0 = 2 0 7 0
+    assert at("clipped places", digit_layout()).tolist() == [[1, 2, 3, 4, 1, 2, 3, 0, 1, 2, 3, 4]]
+    assert at("coupled", digit_layout()).tolist() == [[2, 3, 4, 5, 2, 3, 4, 1, 2, 3, 4, 5]]
+    assert at("abacus", digit_layout()).tolist() == [[2, 3, 4, 0, 2, 3, 4, 0, 2, 3, 4, 5]]
+    assert at("rope", digit_layout()).tolist() == list(range(12))
+
+
+@pytest.mark.parametrize("name", ["coupled", "abacus"])
+def test_in_training_every_example_gets_an_offset_of_its_own(name):
+    torch.manual_seed(0)
+    still, moved = at(name, digit_layout()), at(name, digit_layout(), batch=4_000, training=True)
+    offsets = moved[:, 0] - still[0, 0]
+    assert offsets.unique().tolist() == list(range(251))  # the place above the highest answer digit still has a row
+    assert torch.equal(moved, torch.where(still > 0, still + offsets[:, None], 0))
+    assert moved.max() == p.Coupled.rows - 1
+
+
+@pytest.mark.parametrize("name", ["coupled", "fire places randomized"])
+def test_random_positions_are_a_function_of_seed_and_step(name):
+    e = Experiment(train="D_1-3", format="aligned", positions=name, size="1-2-16", batch=8)
+    losses = []
+    for disturbed in (False, True):
+        trainer = Trainer(e, torch.device("cpu"))
+        for step in range(3):
+            if disturbed:
+                torch.rand(7)
+            loss = trainer.step(step)
+        losses.append(loss.item())
+    assert losses[0] == losses[1]
+    assert Trainer(e.with_(seed=1), torch.device("cpu")).step(0) != Trainer(e, torch.device("cpu")).step(0)
+
+
+@pytest.mark.parametrize("name", ["fire randomized", "learned places randomized"])
+def test_randomised_positions_do_not_move_while_an_answer_is_written(name):
+    made, ids, layout = model(name), tokens(11), digit_layout()
+    cache = Cache()
+    pieces = [made(piece, cache=cache, layout=layout) for piece in ids.split([8, 1, 1, 1], 1)]
+    assert same(torch.cat(pieces, 1), made(ids, layout=layout))
+
+
+def test_an_encoding_over_places_is_told_the_role_of_every_token():
+    layout = digit_layout()
+    swapped = Layout(torch.where(layout.role == 0, 2, torch.where(layout.role == 2, 0, layout.role)), layout.place)
+    for name, matters in (("clipped places window 1", True), ("coupled", False), ("rope", False)):
+        changed = (model(name)(tokens(12), layout=layout) - model(name)(tokens(12), layout=swapped)).abs().max()
+        assert (changed > 1e-3) == matters
+
+
+def test_every_encoding_has_a_class():
+    assert set(POSITIONS) == set(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("rope", "rope"),
+        ("clipped window 4  places", "clipped places window 4"),
+        ("fire randomized places", "fire places randomized"),
+        ("coupled window 2", "coupled window 2"),
+        ("alibi window 0", "alibi window 0"),
+    ],
+)
+def test_encodings_are_written_in_one_way(text, canonical):
+    assert str(encoding(text)) == canonical == str(encoding(canonical)) == Experiment(positions=text).positions
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rope place",
+        "rope window",
+        "rope window -1",
+        "rope places places",
+        "abacus places",
+        "coupled randomized",
+        "window 4",
+    ],
+)
+def test_encodings_that_make_no_sense_are_refused(text):
+    with pytest.raises(ArithlabError, match="positions"):
+        encoding(text)
+
+
+@pytest.mark.parametrize(("name", "most"), [("coupled", 253), ("abacus", 253), ("learned places", 26)])
+def test_tables_of_places_say_how_far_they_reach(name, most):
+    e = Experiment(format="aligned", positions=name)
+    e.check_length(min(most, 250))
+    with pytest.raises(ArithlabError, match="learned positions"):
+        e.check_length(most + 1)

@@ -10,7 +10,7 @@ from arithlab.model.positions import POSITIONS
 from arithlab.model.transformer import Cache, Probe, Shape, Transformer, shape_of
 
 pytest_plugins = ["training_fixtures"]
-EVERY = pytest.mark.parametrize("name", POSITIONS)
+EVERY = pytest.mark.parametrize("name", [*POSITIONS, "clipped places window 2", "rope places", "shaw window 3"])
 
 
 SHAPE = Shape(2, 4, 32)
@@ -166,3 +166,27 @@ def test_sizes_that_are_none_are_refused(size):
 def test_rope_refuses_heads_of_odd_width_and_names_the_nearest_widths():
     with pytest.raises(ArithlabError, match=r"\b18\b.*\b24\b"):
         Transformer(Shape(2, 3, 21), 14, 40, "rope")
+
+
+@EVERY
+def test_a_temperature_divides_the_attention_logits(name):
+    made, ids = model(name), tokens()
+    plain, hot = Probe(), Probe(temperature=[[2.0, 1.0, 1.0, 0.5], [1.0, 1.0, 1.0, 1.0]])
+    made(ids, probe=plain), made(ids, probe=hot)
+    for head, temperature in enumerate([2.0, 1.0, 1.0, 0.5]):
+        wanted = plain.attention[0][:, head] ** (1 / temperature)
+        assert same(hot.attention[0][:, head], wanted / wanted.sum(-1, keepdim=True))
+    assert same(made(ids, probe=Probe(temperature=1.0)), made(ids))
+    per_layer = made(ids, probe=Probe(temperature=[3.0, 3.0]))
+    assert same(per_layer, made(ids, probe=Probe(temperature=3.0)))
+    assert same(per_layer, made(ids, probe=Probe(temperature=3.0, attention=None)))
+
+
+def test_logits_may_grow_with_the_logarithm_of_the_length():
+    made, ids = model("t5"), tokens()
+    plain, scaled = Probe(), Probe(trained_on=4)
+    made(ids, probe=plain), made(ids, probe=scaled)
+    for query in range(18):
+        factor = max(1.0, math.log(query + 1) / math.log(4))
+        wanted = plain.attention[0][:, :, query] ** factor
+        assert same(scaled.attention[0][:, :, query], wanted / wanted.sum(-1, keepdim=True))

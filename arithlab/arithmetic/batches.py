@@ -31,12 +31,20 @@ def is_test_pair(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return mixed % np.uint64(TEST_SHARE) == 0
 
 
-def train_pairs(domain: Domain, base: int, count: int, seed: int, step: int, pool: Pairs | None = None) -> Pairs:
-    """The training pairs of one step: two arrays (count, digits). With a pool, drawn from it with replacement."""
+def train_pairs(
+    domain: Domain, base: int, count: int, seed: int, step: int, pool: Pairs | None = None, one_part: bool = False
+) -> Pairs:
+    """The training pairs of one step: two arrays (count, digits). With a pool, drawn from it with replacement.
+
+    one_part: all pairs of a step are of one member of the union, chosen by weight.
+    """
     rng = stream(seed, TRAIN, step)
     if pool is not None:
         rows = rng.integers(len(pool[0]), size=count)
         return pool[0][rows], pool[1][rows]
+    if one_part:
+        weights = np.array([part.weight for part in domain.parts])
+        domain = Domain((domain.parts[rng.choice(len(weights), p=weights / weights.sum())],))
     return _draw(domain, base, count, rng, test=False)
 
 

@@ -6,10 +6,12 @@
 `D_3[digits=6-9]`      a gap: only these digits occur (a range, or a list such as 02468)
 `D_3[place0=0]`        only these digits occur at this place (place 0 = units)
 `D_9[chain=4]`         a + b has exactly 4 carries, at neighbouring places
+`D_5[b=1]`             a has exactly 5 digits, b at most 1
+`D_1-5`                short for D_1+D_2+D_3+D_4+D_5; weights and options go to each
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -19,8 +21,11 @@ from . import digits as dg
 
 ENUMERABLE = 20_000  # domains of at most this many pairs are tested whole, larger ones by sampling
 MAX_WEIGHT = 1_000_000_000
-_PART = re.compile(r"(?:([0-9]+(?:\.[0-9]+)?)\*)?D_(ab)?([0-9]{1,6})(?:\[([^\[\]]*)\])?")
-_HELP = "write for example D_4, D_ab4, D_4+D_5, 3*D_4+D_5, D_3[digits=6-9], D_3[place0=0] or D_9[chain=4]"
+MAX_PARTS = 100
+_PART = re.compile(r"(?:([0-9]+(?:\.[0-9]+)?)\*)?D_(ab)?([0-9]{1,6})(?:-([0-9]{1,6}))?(?:\[([^\[\]]*)\])?")
+_HELP = (
+    "write for example D_4, D_ab4, D_4+D_5, D_1-5, 3*D_4+D_5, D_3[digits=6-9], D_3[place0=0], D_9[chain=4] or D_5[b=1]"
+)
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,14 @@ class Part:
     digits: str | None = None  # symbols that may occur; None = all
     places: tuple[tuple[int, str], ...] = ()  # (place, symbols that may occur there)
     chain: int | None = None  # exactly this many carries, all neighbours
+    b: int | None = None  # the second operand has at most so many digits, the first exactly n; None = see `both`
     weight: float = 1.0
 
     def __str__(self) -> str:
         options = [f"digits={self.digits}"] if self.digits is not None else []
         options += [f"place{place}={symbols}" for place, symbols in self.places]
         options += [f"chain={self.chain}"] if self.chain is not None else []
+        options += [f"b={self.b}"] if self.b is not None else []
         weight = "" if self.weight == 1 else np.format_float_positional(self.weight, trim="-") + "*"
         return f"{weight}D_{'ab' if self.both else ''}{self.n}" + (f"[{','.join(options)}]" if options else "")
 
@@ -64,6 +71,8 @@ class Part:
         if self.chain is not None:
             return None
         sizes = self.sizes(base)
+        if self.b is not None:
+            return sizes[-1] * sum(sizes[: self.b])
         return sizes[-1] ** 2 if self.both else sum(sizes) ** 2 - sum(sizes[:-1]) ** 2
 
     def check(self, base: int) -> None:
@@ -81,6 +90,8 @@ class Part:
             )
         if self.chain is not None:
             _chain_tables(self, base)
+        if self.b is not None and (self.both or self.chain is not None or not 1 <= self.b <= self.n):
+            raise ArithlabError(f"domain {str(self)!r}: b is 1 to {self.n} here, and goes with neither ab nor chain.")
 
     def sample(self, rng: np.random.Generator, count: int, base: int) -> tuple[np.ndarray, np.ndarray]:
         """`count` pairs, each operand of shape (count, n)."""
@@ -90,6 +101,8 @@ class Part:
             return self._exact(rng, count, base), self._exact(rng, count, base)
         else:
             x, y = self._exact(rng, count, base), self._at_most(rng, count, base)
+        if self.b is not None:
+            return x, dg.fit_width(replace(self, n=self.b, b=None)._at_most(rng, count, base), self.n)
         swap = rng.random(count)[:, None] < 0.5
         return np.where(swap, y, x), np.where(swap, x, y)
 
@@ -128,6 +141,9 @@ class Part:
             short.append(dg.fit_width(exact, self.n))
             numbers = _product(numbers, self.allowed(place, base))
         lower = np.concatenate([np.zeros((0, self.n), np.uint8), *short[:-1]])
+        if self.b is not None:
+            lower = np.concatenate(short[: self.b])
+            return np.repeat(exact, len(lower), 0), np.tile(lower, (len(exact), 1))
         left = [(exact, exact)] if self.both else [(exact, exact), (exact, lower), (lower, exact)]
         a = np.concatenate([np.repeat(x, len(y), 0) for x, y in left])
         b = np.concatenate([np.tile(y, (len(x), 1)) for x, y in left])
@@ -205,19 +221,23 @@ def domain(text: str) -> Domain:
         return text
     if not isinstance(text, str) or len(text) > 2_000:
         raise ArithlabError(f"domain {shorten(text)}: {_HELP}.")
-    return Domain(tuple(_parse_part(piece) for piece in re.sub(r"\s", "", text).split("+")))
+    return Domain(tuple(part for piece in re.sub(r"\s", "", text).split("+") for part in _parse_parts(piece)))
 
 
-def _parse_part(text: str) -> Part:
+def _parse_parts(text: str) -> list[Part]:
     match = _PART.fullmatch(text)
     if not match or not text.isascii():
         raise ArithlabError(f"domain {shorten(text)}: {_HELP}.")
-    weight, both, n, options = match.groups()
-    if not 1 <= int(n) <= dg.MAX_DIGITS:
-        raise ArithlabError(f"domain {shorten(text)}: allowed are 1 to {dg.MAX_DIGITS:,} digits.")
+    weight, both, n, last, options = match.groups()
+    lengths = range(int(n), int(last or n) + 1)
+    if not 1 <= int(n) <= int(last or n) <= dg.MAX_DIGITS or len(lengths) > MAX_PARTS:
+        raise ArithlabError(
+            f"domain {shorten(text)}: allowed are 1 to {dg.MAX_DIGITS:,} digits, "
+            f"ranges lowest first and of at most {MAX_PARTS} lengths."
+        )
     if weight is not None and not 0 < float(weight) <= MAX_WEIGHT:
         raise ArithlabError(f"domain {shorten(text)}: a weight must be above 0 and at most {MAX_WEIGHT:,}.")
-    digits, chain, places = None, None, {}
+    digits, chain, b, places = None, None, None, {}
     for option in filter(None, (options or "").split(",")):
         name, _, value = option.partition("=")
         if name == "digits" and re.fullmatch(r"[0-9a-z]-[0-9a-z]|[0-9a-z]+", value):
@@ -226,9 +246,12 @@ def _parse_part(text: str) -> Part:
             places[int(name[5:])] = value
         elif name == "chain" and re.fullmatch(r"[0-9]{1,6}", value):
             chain = int(value)
+        elif name == "b" and re.fullmatch(r"[0-9]{1,6}", value):
+            b = int(value)
         else:
             raise ArithlabError(f"domain option {shorten(option)}: {_HELP}.")
-    return Part(int(n), bool(both), digits, tuple(sorted(places.items())), chain, float(weight or 1))
+    found = tuple(sorted(places.items()))
+    return [Part(length, bool(both), digits, found, chain, b, float(weight or 1)) for length in lengths]
 
 
 def _digit_set(symbols: str, base: int) -> np.ndarray:

@@ -5,6 +5,10 @@ Text form: a name, then options in any order.
 `padded 9`             every operand in 9 places; `a+b=c`, all numbers units first
 `unpadded`             operands in as many places as they have digits; an end token closes the answer
 `padded 9 answer high` the answer highest digit first; likewise `operands high`
+`aligned`              both operands in as many places as the longer one has, the answer in as many as that can need
+`aligned repeated`     the second operand, of one digit, is written at every place of the first
+`remainders`           for `add mod p`: aligned operands, then a scratchpad: from the highest place down the running
+                       remainder r_j = (base r_(j+1) + a_j + b_j) mod p, one token each; the last one is the answer
 `p1`                   2407.17963: operands in 20 places highest first, answer in 21 units first, 66 tokens
 `p2 5`                 2308.08268: digits only, operands in 5 places highest first, answer units first
 """
@@ -18,9 +22,11 @@ from ..errors import ArithlabError, UnknownName, shorten
 from . import digits as dg
 from .tasks import Task
 
-ROLES = ("a", "op", "b", "=", "c", "end", "bos", "eos", "pad")
+ROLES = ("a", "op", "b", "=", "c", "end", "bos", "eos", "pad", "r")  # r: a running remainder
 ROLE = {name: code for code, name in enumerate(ROLES)}
 ORDERS = ("high", "units")
+NAMES = ("padded", "unpadded", "aligned", "remainders", "p1", "p2")
+MAX_REMAINDERS = 10_000  # one token each
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,11 @@ class Tokens:
         """How many tokens at the end hold every supervised one."""
         return self.ids.shape[1] - int(np.argmax(self.supervised.any(0)))
 
+    def rows(self, part: slice) -> "Tokens":
+        """Some of the examples."""
+        shared = len(self.role) < len(self.ids)
+        return Tokens(self.ids[part], *((x if shared else x[part]) for x in (self.role, self.place, self.supervised)))
+
 
 @dataclass(frozen=True)
 class Format:
@@ -50,13 +61,19 @@ class Format:
     width: int | None = 9
     operands: str = "units"
     answer: str = "units"
+    repeated: bool = False
+
+    @property
+    def by_length(self) -> bool:
+        """Whether examples of one length share one layout, so that training takes one length at a time."""
+        return self.name in ("aligned", "remainders")
 
     def __str__(self) -> str:
         if self.name == "p1":
             return "p1"
         if self.name == "p2":
             return f"p2 {self.width}"
-        text = self.name + (f" {self.width}" if self.width else "")
+        text = self.name + (f" {self.width}" if self.width else "") + " repeated" * self.repeated
         text += "" if self.operands == "units" else " operands high"
         return text + ("" if self.answer == "units" else " answer high")
 
@@ -71,7 +88,16 @@ class Format:
             return digits
         if self.name == "p1":  # sorted characters of the paper's files; products are written with + there too
             return ("\n", "+", *digits, ";", "=", "<bos>", "<eos>")
+        if self.by_length:
+            remainders = range(task.modulus) if self.name == "remainders" else ()
+            return (*digits, task.symbol, "=", "<pad>", *(f"[{r}]" for r in remainders))
         return (*digits, task.symbol, "=", ";", "<pad>")
+
+    def answer_places(self, task: Task, operand_digits: int | np.ndarray) -> int | np.ndarray:
+        """Places that the answer, or the scratchpad that ends in it, takes where layouts go by length."""
+        if self.name == "remainders":
+            return operand_digits
+        return operand_digits + 1 if self.repeated and task.modulus is None else task.answer_width(operand_digits)
 
     def answer_width(self, task: Task) -> int:
         """Places of the answer, padded formats; for unpadded ones the most that the operands can need."""
@@ -79,6 +105,8 @@ class Format:
 
     def length(self, task: Task, operand_digits: int | None = None) -> int:
         """Tokens of the longest example; unpadded formats need the digits of the operands."""
+        if self.by_length:
+            return 2 * operand_digits + self.answer_places(task, operand_digits) + 2
         if self.width is None:
             return 2 * operand_digits + task.answer_width(operand_digits) + 3
         extra = {"p1": 5, "p2": 0}.get(self.name, 2)
@@ -86,6 +114,11 @@ class Format:
 
     def check(self, task: Task, operand_digits: int) -> None:
         """Raise ArithlabError where operands of so many digits cannot be written."""
+        if self.name == "remainders" and (task.operation != "add" or not 1 < (task.modulus or 0) <= MAX_REMAINDERS):
+            raise ArithlabError(
+                f"the format 'remainders' writes running remainders of a sum, not of {str(task)!r}: "
+                f"use it with 'add mod p', p at most {MAX_REMAINDERS:,}."
+            )
         if self.width is not None and operand_digits > self.width:
             raise ArithlabError(
                 f"operands of {operand_digits} digits do not fit the format {str(self)!r}, which has {self.width} "
@@ -102,6 +135,10 @@ class Format:
         """Tokens of examples; a, b, c are digit arrays (N, W). c defaults to the exact answer."""
         c = task.compute_digits(a, b) if c is None else c
         self.check(task, int(max(dg.lengths(a).max(), dg.lengths(b).max())))
+        if self.repeated and b[:, 1:].any():
+            raise ArithlabError(
+                f"the format {str(self)!r} repeats a second operand of one digit: use a domain such as D_5[b=1]."
+            )
         count, vocabulary = len(a), self.vocabulary(task)
         columns: list[np.ndarray] = []  # ids, then role, place, supervised, of each segment
 
@@ -116,7 +153,7 @@ class Format:
             columns.append((ids, ROLE[role], np.array([place]), supervised))
 
         if self.width is None:
-            return self._encode_unpadded(task, a, b, c)
+            return self._encode_rows(task, a, b, c)
         zero = vocabulary.index("0")
         width, answer_width = self.width, self.answer_width(task)
         a, b, c = dg.fit_width(a, width), dg.fit_width(b, width), dg.fit_width(c, answer_width)
@@ -142,37 +179,63 @@ class Format:
             np.concatenate([np.full(ids.shape[1], flag) for ids, _, _, flag in columns])[None],
         )
 
-    def _encode_unpadded(self, task: Task, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Tokens:
-        """Every number in as many places as it has digits; the batch is padded on the right."""
+    def _encode_rows(self, task: Task, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Tokens:
+        """Formats in which the places depend on the example: rows of one batch are padded on the right."""
         vocabulary = self.vocabulary(task)
+        if self.repeated:
+            b = np.repeat(b[:, :1], a.shape[1], 1)
         la, lb, lc = dg.lengths(a)[:, None], dg.lengths(b)[:, None], dg.lengths(c)[:, None]
-        total = int((la + lb + lc).max()) + 3
+        if self.by_length:
+            la = lb = np.maximum(la, lb)
+            lc = np.broadcast_to(self.answer_places(task, la), la.shape)
+        role, place_after = "c", lc if self.answer == "high" else np.full_like(lc, -1)
+        if self.name == "remainders":
+            c, role, place_after = self._remainders(task, a, b, c), "r", lc
+        after_a = la if self.operands == "units" else np.full_like(la, -1)
+        segments = [
+            ("a", a, la, self.operands, "op", task.symbol, after_a),
+            ("b", b, lb, self.operands, "=", "=", place_after),
+            (role, c, lc, "high" if role == "r" else self.answer, *self._closing(lc)),
+        ]
+        total = int((la + lb + lc).max()) + (2 if self.by_length else 3)
         slot = np.arange(total)[None]
         ids = np.full((len(a), total), vocabulary.index("<pad>"))
-        role = np.full(ids.shape, ROLE["pad"])
-        place = np.zeros(ids.shape, np.int64)
+        roles, places = np.full(ids.shape, ROLE["pad"]), np.zeros(ids.shape, np.int64)
         start = np.zeros_like(la)
-        for name, digits, length, order, sign in (
-            ("a", a, la, self.operands, "op"),
-            ("b", b, lb, self.operands, "="),
-            ("c", c, lc, self.answer, "end"),
-        ):
+        for name, digits, length, order, sign, symbol, sign_place in segments:
+            digits = dg.fit_width(digits, max(digits.shape[1], int(length.max())))
             offset = slot - start
             here = (offset >= 0) & (offset < length)
             at = offset if order == "units" else length - 1 - offset
             values = np.take_along_axis(digits, np.clip(at, 0, digits.shape[1] - 1), 1)
-            ids, role, place = np.where(here, values, ids), np.where(here, ROLE[name], role), np.where(here, at, place)
-            closing = offset == length
-            symbol = {"op": task.symbol, "=": "=", "end": ";"}[sign]
-            if sign == "=":  # stands before the first answer digit
-                closing_place = np.full_like(length, -1) if self.answer == "units" else lc
-            else:
-                closing_place = length if order == "units" else np.full_like(length, -1)
-            ids = np.where(closing, vocabulary.index(symbol), ids)
-            role, place = np.where(closing, ROLE[sign], role), np.where(closing, closing_place, place)
+            ids, roles = np.where(here, values, ids), np.where(here, ROLE[name], roles)
+            places = np.where(here, at, places)
+            if sign:
+                closing = offset == length
+                ids = np.where(closing, vocabulary.index(symbol), ids)
+                roles, places = np.where(closing, ROLE[sign], roles), np.where(closing, sign_place, places)
             start = start + length + 1
-        supervised = (role == ROLE["c"]) | (role == ROLE["end"])
-        return Tokens(ids.astype(np.uint8), role, place, supervised)
+        supervised = np.isin(roles, [ROLE[role], ROLE["end"]])
+        ids = ids.astype(np.uint8 if len(vocabulary) <= 256 else np.uint16)
+        if (roles == roles[:1]).all() and (places == places[:1]).all():
+            roles, places, supervised = roles[:1], places[:1], supervised[:1]
+        return Tokens(ids, roles, places, supervised)
+
+    def _closing(self, length: np.ndarray) -> tuple[str | None, str, np.ndarray]:
+        """What stands behind the answer: role, symbol and place; nothing where the length is known beforehand."""
+        if self.by_length:
+            return None, "", length
+        return "end", ";", length if self.answer == "units" else np.full_like(length, -1)
+
+    def _remainders(self, task: Task, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+        """The running remainders as token ids, by place; the last, at place 0, is what c says."""
+        sums = a.astype(np.int64) + b
+        out, running = np.empty_like(sums), np.zeros(len(a), np.int64)
+        for place in range(a.shape[1] - 1, -1, -1):
+            running = (running * task.base + sums[:, place]) % task.modulus
+            out[:, place] = running
+        out[:, 0] = dg.remainder(c, task.modulus, task.base)
+        return out + self.vocabulary(task).index("[0]")
 
     def decode(self, task: Task, answer: np.ndarray) -> str:
         """The answer that a row of generated token ids spells; anything that is no digit shows as `?`.
@@ -181,13 +244,16 @@ class Format:
         """
         vocabulary = self.vocabulary(task)
         symbols = [vocabulary[i] for i in answer]
+        if self.name == "remainders":
+            last = symbols[-1]
+            return dg.write(dg.from_ints([int(last[1:-1])], task.base)[0]) if last[0] == "[" else "?"
         if self.width is not None:
             symbols = symbols[: self.answer_width(task)]
         elif ";" in symbols:
             symbols = symbols[: symbols.index(";")]
         text = "".join(s if len(s) == 1 and s in dg.SYMBOLS else "?" for s in symbols)
         text = text[::-1] if self.answer == "units" else text
-        return text or "?" if self.width is None else text.lstrip("0") or "0"
+        return text or "?" if self.name == "unpadded" else text.lstrip("0") or "0"
 
 
 def format_(text: str) -> Format:
@@ -200,20 +266,20 @@ def format_(text: str) -> Format:
         return text
     words = text.split() if isinstance(text, str) and len(text) < 200 else []
     name, rest = (words[0], " ".join(words[1:])) if words else ("", "")
-    names = ("padded", "unpadded", "p1", "p2")
-    if name not in names:
-        raise UnknownName("format", text, names)
-    match = re.fullmatch(r"(?:([0-9]{1,6}) ?)?((?:(?:operands|answer) (?:high|units) ?)*)", rest)
+    if name not in NAMES:
+        raise UnknownName("format", text, NAMES)
+    match = re.fullmatch(r"(?:([0-9]{1,6}) ?)?(repeated ?)?((?:(?:operands|answer) (?:high|units) ?)*)", rest)
     options = dict(re.findall(r"(operands|answer) (high|units)", rest))
     wants_width = name in ("padded", "p2")
-    if not match or wants_width != bool(match[1]) or (name in ("p1", "p2") and options):
+    fixed = name in ("p1", "p2") or (name == "remainders" and "answer" in options)
+    if not match or wants_width != bool(match[1]) or (fixed and options) or (match[2] and name != "aligned"):
         raise ArithlabError(
             f"format {shorten(text)}: write for example 'padded 9', 'padded 9 answer high', "
-            "'unpadded operands high', 'p1' or 'p2 5'."
+            "'unpadded operands high', 'aligned', 'aligned repeated', 'remainders', 'p1' or 'p2 5'."
         )
     width = int(match[1]) if match[1] else 20 if name == "p1" else None
     if width is not None and not 1 <= width <= dg.MAX_DIGITS:
         raise ArithlabError(f"format {shorten(text)}: the width must be 1 to {dg.MAX_DIGITS:,} places.")
     if name in ("p1", "p2"):
         return Format(name, width, "high", "units")
-    return Format(name, width, options.get("operands", "units"), options.get("answer", "units"))
+    return Format(name, width, options.get("operands", "units"), options.get("answer", "units"), bool(match[2]))

@@ -12,7 +12,10 @@ The theory of arXiv 2407.17963, carried to any base and to training domains with
 - A modulus p that divides b^n needs the last n digits only: right at any length.
 - Otherwise accuracy past n digits tends to gcd(p, b^n)/p (Theorem 5).
 
-"No positions" counts as absolute: a causal mask lets a model count tokens.
+And what follows for formats and encodings that the paper does not treat; `invariance` says which and why:
+the steps that the format writes must be the same at every place, and so must the positions that they read.
+Being the same is not enough in practice: an encoding without a window still lets attention spread out
+over ever more tokens.
 """
 
 from dataclasses import dataclass
@@ -21,14 +24,13 @@ from math import gcd
 
 import numpy as np
 
-from ..errors import UnknownName
 from . import digits as dg
 from .batches import stream
 from .domains import Domain, domain
+from .encodings import ABSOLUTE, OFFSET, encoding
+from .formats import Format, format_
 from .tasks import Task
 
-ABSOLUTE = ("none", "learned", "sinusoidal")
-RELATIVE = ("rope", "alibi", "t5", "shaw")
 MAX_ENUMERATED_MODULUS = 1_500  # modular products: the count costs p^3 small multiplications
 MAX_FACTORED = 10**12
 SAMPLES = 100_000  # pairs where no exact count is at hand
@@ -119,8 +121,50 @@ class PredictedFunction:
         return float((predicted == dg.fit_width(self.task.compute_digits(a, b), predicted.shape[1])).all(1).mean())
 
 
-def predicted_function(task: Task, train: Domain, positions: str) -> PredictedFunction:
-    """The function that a model trained on `train` with `positions` is predicted to compute.
+def invariance(task: Task, train: Domain, positions: str, format: str | Format = "padded 9") -> tuple[bool, str]:
+    """Whether what is learned at some places holds at all places (translation invariance), and why.
+
+    >>> from arithlab.arithmetic.tasks import task
+    >>> invariance(task("add mod 101"), domain("D_1-5"), "clipped places window 1", "remainders")[0]
+    True
+    >>> invariance(task("add"), domain("D_1-5"), "rope", "aligned")
+    (False, 'the distance in tokens between digits of one place grows with the length')
+    """
+    chosen, fmt, n = encoding(positions), format_(format), train.digits
+    if _unread(task, train):
+        return False, "training never varies some places, which are therefore not read"
+    if task.modulus is not None:
+        if _reduced(task, n) == 1:
+            return True, f"the modulus divides {task.base}^{n}: the last {n} digits decide"
+        if fmt.name != "remainders":
+            return False, "what a digit adds to the residue depends on its place"
+    elif task.operation == "mul" and not fmt.repeated:
+        return False, "a digit of the product depends on digits at every distance"
+    if chosen.randomized:
+        return False, "random gaps between positions: their order is learned, no distance is"
+    if chosen.name in OFFSET:
+        return True, "random offsets make all places alike, as far as the table of places reaches"
+    if chosen.name in ABSOLUTE and (chosen.name != "none" or chosen.window is None):
+        return False, "absolute positions past the training length were never seen"
+    if not chosen.places:
+        if fmt.name not in ("padded", "p1", "p2"):
+            return False, "the distance in tokens between digits of one place grows with the length"
+        return True, "every step is the same at every place, and digits of one place stay equally far apart in tokens"
+    local = "a window hides the rest" if chosen.window is not None else "but attention may spread over ever more tokens"
+    return True, f"every step is the same at every place, and is read by differences of places; {local}"
+
+
+def _unread(task: Task, train: Domain) -> tuple[int | None, ...]:
+    """For each place that training varies the digit, None, else the one digit that it shows; () where all vary."""
+    seen = [train.seen_digits(place, task.base) for place in range(train.digits)]
+    unread = tuple(next(iter(values)) if len(values) == 1 else None for values in seen)
+    return unread if any(d is not None for d in unread) else ()
+
+
+def predicted_function(
+    task: Task, train: Domain, positions: str, format: str | Format = "padded 9"
+) -> PredictedFunction:
+    """The function that a model trained on `train` with `positions` and `format` is predicted to compute.
 
     >>> from arithlab.arithmetic.tasks import task
     >>> str(predicted_function(task("add"), domain("D_4"), "learned"))
@@ -128,36 +172,30 @@ def predicted_function(task: Task, train: Domain, positions: str) -> PredictedFu
     >>> str(predicted_function(task("add"), domain("D_4"), "rope"))
     'a + b'
     """
-    if positions not in ABSOLUTE + RELATIVE:
-        raise UnknownName("positions", positions, ABSOLUTE + RELATIVE)
     train.check(task.base)
-    n, base = train.digits, task.base
-    seen = [train.seen_digits(place, base) for place in range(n)]
-    unread = tuple(next(iter(values)) if len(values) == 1 else None for values in seen)
-    unread = unread if any(d is not None for d in unread) else ()
-    if task.modulus is None:
-        invariant = task.operation == "add" and positions in RELATIVE and not unread
-    else:
-        invariant = _reduced(task, n) == 1 and not unread
-    return PredictedFunction(task, None if invariant else n, unread)
+    invariant, _ = invariance(task, train, positions, format)
+    return PredictedFunction(task, None if invariant else train.digits, _unread(task, train))
 
 
-def predict(task: Task, train: Domain, positions: str, lengths: list[int]) -> list[dict]:
-    """Per test length: what is computed on D_ab, how often that is right, and the limit, as fractions.
+def predict(
+    task: Task, train: Domain, positions: str, lengths: list[int], format: str | Format = "padded 9"
+) -> list[dict]:
+    """Per test length: what is computed on D_ab, how often that is right, the limit (as fractions), and why.
 
     >>> from arithlab.arithmetic.tasks import task
     >>> row = predict(task("add mod 150"), domain("D_4"), "learned", [9])[0]
     >>> round(row["predicted_accuracy"], 6), row["predicted_function"]
     (0.333333, '((a mod 10^4) + (b mod 10^4)) mod 150')
     """
-    function = predicted_function(task, train, positions)
-    limit = function.limit()
+    function = predicted_function(task, train, positions, format)
+    limit, reason = function.limit(), invariance(task, train, positions, format)[1]
     return [
         {
             "digits": digits,
             "predicted_accuracy": function.accuracy(digits),
             "limit_accuracy": limit,
             "predicted_function": str(function),
+            "reason": reason,
         }
         for digits in lengths
     ]

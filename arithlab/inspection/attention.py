@@ -8,8 +8,8 @@ from ..arithmetic import batches
 from ..arithmetic import digits as dg
 from ..arithmetic.formats import ROLES, Tokens
 from ..errors import ArithlabError
+from ..model.positions import Layout
 from ..model.transformer import Probe
-from ..training.answer import check_length
 from ..training.evaluate import matching_tokens, test_domain
 from ..training.runs import Run
 
@@ -42,17 +42,17 @@ def attention(run: Run, question: str) -> pd.DataFrame:
     a, b = e.task_.parse_question(question)
     width = max(len(a), len(b))
     a, b = dg.fit_width(a[None], width), dg.fit_width(b[None], width)
-    check_length(e, width)
+    e.check_length(width)
     tokens = e.format_.encode(e.task_, a, b)
     vocabulary = e.format_.vocabulary(e.task_)
     tail = tokens.tail
-    ids = torch.from_numpy(tokens.ids).long()
+    ids, layout = torch.from_numpy(tokens.ids).long(), Layout.of(tokens)
     for at in range(ids.shape[1] - tail, ids.shape[1]):  # write the model's own answer over the true one
         with torch.inference_mode():
-            ids[:, at] = run.model(ids[:, :at], tail=1).argmax(-1)[:, 0]
+            ids[:, at] = run.model(ids[:, :at], tail=1, layout=layout).argmax(-1)[:, 0]
     probe = Probe()
     with torch.inference_mode():
-        written = run.model(ids[:, :-1], probe=probe).argmax(-1)[0, -tail:]
+        written = run.model(ids[:, :-1], probe=probe, layout=layout).argmax(-1)[0, -tail:]
     if not torch.equal(written, ids[0, -tail:]):
         raise ArithlabError(
             "the model's answer differs between two passes: its two best tokens are equally likely. Ask something else."
@@ -80,7 +80,7 @@ def cut_heads(run: Run, digits: int, n: int = 500) -> pd.DataFrame:
     a cut), exact_match (of the whole answer). Layer and head are -1 in the rows of the uncut model.
     """
     e = run.experiment
-    check_length(e, digits)
+    e.check_length(digits)
     if e.format_.width is None:
         raise ArithlabError("cut_heads lines up answers by place and needs a padded format.")
     a, b = batches.held_out_pairs(test_domain(e.test_family, digits), e.base, n)

@@ -7,6 +7,7 @@ import torch
 from ..arithmetic import batches
 from ..arithmetic.formats import ROLE
 from ..errors import ArithlabError
+from ..model.positions import Layout
 from ..training.evaluate import test_domain, wilson
 from ..training.runs import Run
 
@@ -33,7 +34,7 @@ def carry_test(run: Run, digits: int, n: int = 2_000) -> pd.DataFrame:
         raise ArithlabError("carry_test needs a plain addition in a padded format with the answer units first.")
     a, b = batches.held_out_pairs(test_domain("D_ab", digits), e.base, n)
     tokens = e.format_.encode(e.task_, a, b)
-    answer = np.flatnonzero(tokens.role[0] == ROLE["c"])
+    answer, layout = np.flatnonzero(tokens.role[0] == ROLE["c"]), Layout.of(tokens)
     vocabulary = e.format_.vocabulary(e.task_)
     zero, rows = vocabulary.index("0"), []
     for place in range(digits - 1):
@@ -43,12 +44,12 @@ def carry_test(run: Run, digits: int, n: int = 2_000) -> pd.DataFrame:
             if not chosen.any():
                 continue
             ids = tokens.ids[chosen].astype(int)
-            before = _next_digit(run, ids, answer[place]) - zero
+            before = _next_digit(run, ids, layout, answer[place]) - zero
             new = (written[chosen] + 1) % e.base
             if case == "carry open":
                 new = e.base - 1 - written[chosen]  # 9 becomes 0 and 0 becomes 9
             ids[:, answer[place]] = new + zero
-            after = _next_digit(run, ids, answer[place]) - zero
+            after = _next_digit(run, ids, layout, answer[place]) - zero
             step = np.where(new == 0, 1, -1) if case == "carry open" else 1
             moved = after == (before + step) % e.base
             low, high = wilson(moved.sum(), len(moved))
@@ -57,7 +58,7 @@ def carry_test(run: Run, digits: int, n: int = 2_000) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _next_digit(run: Run, ids: np.ndarray, at: int) -> np.ndarray:
+def _next_digit(run: Run, ids: np.ndarray, layout: Layout, at: int) -> np.ndarray:
     """The token that the model writes after position `at`."""
     with torch.inference_mode():
-        return run.model(torch.from_numpy(ids[:, : at + 1]), tail=1).argmax(-1)[:, 0].numpy()
+        return run.model(torch.from_numpy(ids[:, : at + 1]), tail=1, layout=layout).argmax(-1)[:, 0].numpy()

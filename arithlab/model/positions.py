@@ -1,17 +1,36 @@
 """Positional encodings, all behind one switch in the same block.
 
-A class says how it enters the block by overriding one or more of `embed`, `rotate` and `bias`.
-A new encoding is one short class and one line in POSITIONS.
+A class says how it enters the block by overriding one or more of `embed`, `rotate` and `bias`; positions are
+token positions or places, as the encoding's text says (see arithmetic.encodings). A new encoding is one short
+class and one line in POSITIONS, and its name in arithmetic.encodings, where theory says what to expect of it.
 
-Shapes: B batch, H heads, Q queries, K keys, D width of a head. Index tensors hold token positions from 0.
+Shapes: B batch, H heads, Q queries, K keys, D width of a head. `at` holds positions, whole numbers from 0, of
+shape (T,), or (B or 1, T) where they are places.
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import UnknownName
+from ..arithmetic.encodings import Encoding
+from ..arithmetic.formats import ROLE, Tokens
+
+RANGE = 2_048  # positions that randomised encodings choose from, unless a sequence is longer
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the tokens of a whole sequence stand for: role and place as in formats.Tokens, shape (B or 1, T)."""
+
+    role: Tensor
+    place: Tensor
+
+    @classmethod
+    def of(cls, tokens: Tokens, device: torch.device | str = "cpu") -> "Layout":
+        """The layout of encoded examples."""
+        return cls(*(torch.from_numpy(x).to(device, torch.long) for x in (tokens.role, tokens.place)))
 
 
 class Positions(nn.Module):
@@ -21,22 +40,47 @@ class Positions(nn.Module):
     """
 
     per_layer = False  # whether every block has parameters of its own
+    rows: int | None = None  # positions that a learned table of fixed size has room for
+    encoding = Encoding("none")
 
     def __init__(self, width: int, heads: int, context: int):
         super().__init__()
         self.width, self.heads, self.context = width, heads, context
 
-    def embed(self, index: Tensor) -> Tensor | None:
-        """A vector to add to each token's embedding, shape (T, width), or None."""
+    def measure(self, layout: Layout, batch: int) -> Tensor:
+        """The positions of a whole sequence: tokens (T,), or places (B or 1, T) from 0 for the place below the units.
+
+        Random in training only, and then drawn from torch's generator; `batch` is the number of examples.
+        """
+        place, encoding = layout.place, self.encoding
+        at = place + 1 if encoding.places else torch.arange(place.shape[1], device=place.device)
+        return ordered_subset(int(at.max()) + 1, self.training).to(at.device)[at] if encoding.randomized else at
+
+    def embed(self, at: Tensor) -> Tensor | None:
+        """A vector to add to each token's embedding, shape (T, width) or (B or 1, T, width), or None."""
         return None
 
-    def rotate(self, x: Tensor, index: Tensor) -> Tensor:
+    def rotate(self, x: Tensor, at: Tensor) -> Tensor:
         """Queries or keys (B, H, T, D) turned according to their positions."""
         return x
 
     def bias(self, q: Tensor, queries: Tensor, keys: Tensor) -> Tensor | None:
-        """What is added to the attention logits q.k/sqrt(D): broadcastable to (B, H, Q, K), or None."""
+        """What is added to the attention logits q.k/sqrt(D): broadcastable to (B, H, Q, K), or None.
+
+        queries: positions of shape (..., Q, 1). keys: (..., 1, K), or (..., Q, K) where every query has its own.
+        """
         return None
+
+
+def ordered_subset(count: int, random: bool) -> Tensor:
+    """`count` increasing positions below RANGE, drawn at random or evenly spread (where a random draw is on average).
+
+    Source: randomised positional encodings, Ruoss et al. 2023, arXiv 2305.16843, section 3.
+    """
+    longest = max(RANGE, count)
+    if random:
+        return torch.randperm(longest)[:count].sort().values
+    return (torch.arange(count) + 1) * (longest + 1) // (count + 1) - 1
 
 
 class Learned(Positions):
@@ -46,9 +90,9 @@ class Learned(Positions):
         super().__init__(width, heads, context)
         self.table = nn.Embedding(context, width)
 
-    def embed(self, index: Tensor) -> Tensor:
+    def embed(self, at: Tensor) -> Tensor:
         """Rows of the table."""
-        return self.table(index)
+        return self.table(at)
 
 
 class Sinusoidal(Positions):
@@ -59,13 +103,13 @@ class Sinusoidal(Positions):
 
     scale = 0.02 * math.sqrt(2)
 
-    def embed(self, index: Tensor) -> Tensor:
+    def embed(self, at: Tensor) -> Tensor:
         """Even columns sine, odd columns cosine, times `scale`."""
-        half = torch.arange(0, self.width, 2, device=index.device)
-        angle = index[:, None] * 10_000.0 ** (-half / self.width)
-        out = torch.empty(len(index), self.width, device=index.device)
-        out[:, 0::2] = angle.sin()
-        out[:, 1::2] = angle.cos()[:, : self.width // 2]
+        half = torch.arange(0, self.width, 2, device=at.device)
+        angle = at[..., None] * 10_000.0 ** (-half / self.width)
+        out = torch.empty(*at.shape, self.width, device=at.device)
+        out[..., 0::2] = angle.sin()
+        out[..., 1::2] = angle.cos()[..., : self.width // 2]
         return self.scale * out
 
 
@@ -75,10 +119,10 @@ class Rope(Positions):
     Coordinates i and i + D/2 form a plane, turned by position / 10000^(2i/D).
     """
 
-    def rotate(self, x: Tensor, index: Tensor) -> Tensor:
+    def rotate(self, x: Tensor, at: Tensor) -> Tensor:
         """x turned plane by plane."""
         half = x.shape[-1] // 2
-        angle = index[:, None] * 10_000.0 ** (-torch.arange(half, device=x.device) / half)
+        angle = at[..., None, :, None] * 10_000.0 ** (-torch.arange(half, device=x.device) / half)
         cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
         first, second = x[..., :half], x[..., half:]
         return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
@@ -90,7 +134,7 @@ class Alibi(Positions):
     def bias(self, q: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
         """-slope * distance, shape (H, Q, K)."""
         slopes = 2.0 ** (-8.0 * torch.arange(1, self.heads + 1, device=q.device) / self.heads)
-        return (slopes[:, None, None] * -(queries[:, None] - keys).abs()).to(q.dtype)
+        return (slopes[:, None, None] * -(queries - keys).abs().unsqueeze(-3)).to(q.dtype)
 
 
 class T5(Positions):
@@ -105,17 +149,16 @@ class T5(Positions):
         super().__init__(width, heads, context)
         self.table = nn.Embedding(self.buckets, heads)
 
-    def bucket(self, distance: Tensor) -> Tensor:
+    def bucket(self, far: Tensor) -> Tensor:
         """Bucket of each distance >= 0."""
         exact = self.buckets // 2
-        ratio = torch.log(distance.clamp(min=1) / exact) / math.log(self.farthest / exact)
-        far = exact + (ratio * (self.buckets - exact)).long()
-        return torch.where(distance < exact, distance, far.clamp(max=self.buckets - 1))
+        ratio = torch.log(far.clamp(min=1) / exact) / math.log(self.farthest / exact)
+        shared = exact + (ratio * (self.buckets - exact)).long()
+        return torch.where(far < exact, far, shared.clamp(max=self.buckets - 1))
 
     def bias(self, q: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
         """The learned value of each distance's bucket, shape (H, Q, K)."""
-        distance = (queries[:, None] - keys).clamp(min=0)
-        return self.table(self.bucket(distance)).permute(2, 0, 1).to(q.dtype)
+        return self.table(self.bucket((queries - keys).abs())).movedim(-1, -3).to(q.dtype)
 
 
 class Shaw(Positions):
@@ -132,9 +175,99 @@ class Shaw(Positions):
 
     def bias(self, q: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
         """q . r / sqrt(D), shape (B, H, Q, K)."""
-        distance = (queries[:, None] - keys).clamp(0, self.farthest)
         scores = q @ self.table.weight.to(q.dtype).T / math.sqrt(q.shape[-1])  # (B, H, Q, farthest + 1)
-        return scores.gather(-1, distance.expand(*scores.shape[:2], -1, -1))
+        near = (queries - keys).abs().clamp(max=self.farthest).unsqueeze(-3)
+        return scores.gather(-1, near.expand(*scores.shape[:2], -1, -1))
+
+
+class Kerple(Positions):
+    """-r1 log(1 + r2 distance) with learned r1, r2 > 0 per head (Kerple, log variant).
+
+    Source: Chi et al. 2022, arXiv 2205.09921, corollary 1. Kept positive as exponentials; the start is
+    that of the authors on average: r1 = 1, r2 = 1/2.
+    """
+
+    def __init__(self, width: int, heads: int, context: int):
+        super().__init__(width, heads, context)
+        self.log_r1 = nn.Parameter(torch.zeros(heads))
+        self.log_r2 = nn.Parameter(torch.full((heads,), -math.log(2)))
+
+    def bias(self, q: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
+        """The kernel of each distance, shape (H, Q, K)."""
+        r1, r2 = self.log_r1.exp()[:, None, None], self.log_r2.exp()[:, None, None]
+        return (-r1 * torch.log1p(r2 * (queries - keys).abs().unsqueeze(-3))).to(q.dtype)
+
+
+class Fire(Positions):
+    """f(psi(distance) / psi(max(L, position of the query))), psi(x) = log(c x + 1), f a small MLP.
+
+    Source: FIRE, Li et al. 2023, arXiv 2310.04418, eq. 5 and 6; c and L learned from 0.1 and 512, 32 hidden units.
+    """
+
+    per_layer, hidden = True, 32
+
+    def __init__(self, width: int, heads: int, context: int):
+        super().__init__(width, heads, context)
+        self.up, self.down = nn.Linear(1, self.hidden), nn.Linear(self.hidden, heads)
+        self.c, self.stretch = nn.Parameter(torch.tensor(0.1)), nn.Parameter(torch.tensor(1.0))
+
+    def psi(self, x: Tensor) -> Tensor:
+        """log(|c| x + 1)."""
+        return torch.log1p(self.c.abs() * x)
+
+    def bias(self, q: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
+        """f of the interpolated distance, shape (H, Q, K)."""
+        share = self.psi((queries - keys).abs()) / self.psi(torch.maximum(queries, 512 * self.stretch.abs()))
+        return self.down(torch.relu(self.up(share[..., None].to(self.c.dtype)))).movedim(-1, -3).to(q.dtype)
+
+
+class Clipped(Positions):
+    """A learned bias per head for every signed difference, those of more than 4 sharing one on either side.
+
+    The clipping is that of Shaw et al. 2018, arXiv 1803.02155, eq. 2; a number per head instead of a vector.
+    """
+
+    per_layer, farthest = True, 4
+
+    def __init__(self, width: int, heads: int, context: int):
+        super().__init__(width, heads, context)
+        self.table = nn.Embedding(2 * self.farthest + 1, heads)
+
+    def bias(self, q: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
+        """The learned value of each difference query - key, shape (H, Q, K)."""
+        row = (queries - keys).clamp(-self.farthest, self.farthest) + self.farthest
+        return self.table(row).movedim(-1, -3).to(q.dtype)
+
+
+class Coupled(Learned):
+    """A learned vector per place, shared by operands, answer and the signs beside them; a random offset in training.
+
+    Source: position coupling, Cho et al. 2024, arXiv 2405.20671, section 3. Without offset when tested.
+    """
+
+    rows = 256
+
+    def __init__(self, width: int, heads: int, context: int):
+        super().__init__(width, heads, self.rows)
+
+    def measure(self, layout: Layout, batch: int) -> Tensor:
+        """Places from 1, plus an offset of its own for each example in training: (B or 1, T)."""
+        at = layout.place + 2  # row 0 is for what has no place
+        if not self.training:
+            return at
+        return at + torch.randint(max(1, self.rows - int(at.max())), (batch, 1)).to(at.device)
+
+
+class Abacus(Coupled):
+    """A learned vector per place of a digit, none of it for signs; a random offset in training.
+
+    Source: Abacus embeddings, McLeish et al. 2024, arXiv 2405.17399, section 3.1. Without offset when tested.
+    """
+
+    def measure(self, layout: Layout, batch: int) -> Tensor:
+        """As Coupled, but 0 for every token that is no digit."""
+        digit = torch.isin(layout.role, torch.tensor([ROLE[name] for name in "abc"], device=layout.role.device))
+        return super().measure(layout, batch) * digit
 
 
 POSITIONS: dict[str, type[Positions]] = {
@@ -145,15 +278,26 @@ POSITIONS: dict[str, type[Positions]] = {
     "alibi": Alibi,
     "t5": T5,
     "shaw": Shaw,
+    "kerple": Kerple,
+    "clipped": Clipped,
+    "fire": Fire,
+    "abacus": Abacus,
+    "coupled": Coupled,
 }
 
 
-def positions_class(name: str) -> type[Positions]:
-    """The class of an encoding, by name.
+def table_rows(encoding: Encoding, context: int) -> int | None:
+    """How many positions there is a learned vector for; None where any number will do."""
+    if encoding.name == "learned":
+        return RANGE if encoding.randomized else context
+    return POSITIONS[encoding.name].rows
 
-    >>> positions_class("rope").__name__
-    'Rope'
-    """
-    if name not in POSITIONS:
-        raise UnknownName("positions", name, POSITIONS)
-    return POSITIONS[name]
+
+def make_positions(encoding: Encoding, width: int, heads: int, context: int, layers: int) -> nn.ModuleList:
+    """The modules of an encoding: one for all blocks, or one for each."""
+    kind = POSITIONS[encoding.name]
+    rows, copies = table_rows(encoding, context) or context, layers if kind.per_layer else 1
+    made = [kind(width, heads, rows) for _ in range(copies)]
+    for positions in made:
+        positions.encoding = encoding
+    return nn.ModuleList(made)

@@ -11,8 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..arithmetic.encodings import OFFSET, encoding
+from ..arithmetic.formats import ROLES
 from ..errors import ArithlabError, UnknownName, shorten
-from .positions import Positions, positions_class
+from .positions import Layout, Positions, make_positions
+from .window import FAR, attend_near
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def shape_of(size: str) -> Shape:
 def check_rope(shape: Shape, positions: str) -> None:
     """Raise ArithlabError where rope cannot pair the coordinates of a head."""
     wide = shape.width // shape.heads
-    if positions == "rope" and wide % 2:
+    if encoding(positions).name == "rope" and wide % 2:
         raise ArithlabError(
             f"rope turns pairs of coordinates, but {shape.heads} heads in a width of {shape.width} are {wide} wide: "
             f"the nearest widths that fit are {(wide - 1) * shape.heads} and {(wide + 1) * shape.heads}."
@@ -90,15 +93,30 @@ class Probe:
     """Looks into one forward pass, and may change it.
 
     cut: (layer, head) pairs whose output is replaced by zero. attention: filled with one tensor
-    (B, H, Q, K) per layer: the very weights that produced the logits.
+    (B, H, Q, K) per layer, the very weights that produced the logits; None = none are kept, which saves
+    memory at great lengths. temperature: the attention logits are divided by it, one number or one per layer,
+    or per layer and head. trained_on: where given, the logits of a query that sees n tokens are multiplied by
+    log n / log trained_on, but never made smaller (scalable softmax, Nakanishi 2025, arXiv 2501.19399).
     """
 
     cut: set[tuple[int, int]] = field(default_factory=set)
-    attention: list[Tensor] = field(default_factory=list)
+    attention: list[Tensor] | None = field(default_factory=list)
+    temperature: float | list = 1.0
+    trained_on: int | None = None
+
+    def sharpness(self, layer: int, heads: int, seen: Tensor) -> Tensor:
+        """What the attention logits of a layer are multiplied by, (H, Q, 1), where queries see so many tokens."""
+        at = torch.as_tensor(self.temperature, dtype=torch.float64, device=seen.device)
+        factor = 1 / (at[layer] if at.ndim else at).expand(heads)[:, None, None]
+        if self.trained_on is None:
+            return factor
+        return factor * (seen.double().log() / math.log(self.trained_on)).clamp(min=1)[:, None]
 
 
 class Attention(nn.Module):
     """Causal self-attention of the last `tail` tokens over all tokens."""
+
+    fused = True  # whether to use torch's own attention, which knows no seed axis
 
     fused = True  # whether to use torch's own attention, which knows no seed axis
 
@@ -108,49 +126,58 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(shape.width, 3 * shape.width, bias=shape.bias)
         self.out = nn.Linear(shape.width, shape.width, bias=shape.bias)
 
-    def forward(self, x: Tensor, positions: Positions, index: Tensor, tail: int, layer: int, probe=None, cache=None):
-        """Returns (B, tail, C). index: positions of x's tokens; cache: keys and values so far, extended here."""
+    def forward(self, x: Tensor, positions: Positions, at: Tensor, tail: int, layer: int, probe=None, cache=None):
+        """Returns (B, tail, C). at: positions of all tokens so far, x's last; cache: keys and values, extended here."""
         B, T, C = x.shape
+        weight, bias = self.qkv.weight, self.qkv.bias
         if tail == T:
-            q, k, v = self._heads(x, self.qkv.weight, self.qkv.bias, 3)
+            q, k, v = self._project(x, weight, bias, 3)
         else:  # queries of the tail only
-            weight, bias = self.qkv.weight, self.qkv.bias
-            (q,) = self._heads(x[:, T - tail :], weight[:C], None if bias is None else bias[:C], 1)
-            k, v = self._heads(x, weight[C:], None if bias is None else bias[C:], 2)
-        q, k = positions.rotate(q, index[T - tail :]), positions.rotate(k, index)
-        keys = index
+            (q,) = self._project(x[:, T - tail :], weight[:C], None if bias is None else bias[:C], 1)
+            k, v = self._project(x, weight[C:], None if bias is None else bias[C:], 2)
+        q, k = positions.rotate(q, at[..., -tail:]), positions.rotate(k, at[..., -T:])
         if cache is not None:
             k, v = cache.extend(layer, k, v)
-            keys = torch.arange(k.shape[2], device=x.device) + (index[-1] + 1 - k.shape[2])
-        queries = index[T - tail :]
-        bias = positions.bias(q, queries, keys)
-        # on a CPU is_causal is slow in bfloat16, a mask is not
-        causal_only = bias is None and tail == T == k.shape[2] and (q.dtype == torch.float32 or q.is_cuda)
-        mask = None
-        if not causal_only:
-            mask = torch.zeros(len(queries), len(keys), dtype=q.dtype, device=x.device)
-            mask = mask.masked_fill(queries[:, None] < keys, float("-inf"))
-            mask = mask if bias is None else mask + bias
-        dropout = self.dropout if self.training else 0.0
-        if probe is None and self.fused:
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal_only)
+        K, window = k.shape[2], positions.encoding.window
+        seen = torch.arange(K - tail, K, device=x.device) + 1  # how many tokens each query may look back at
+        sharp = None if probe is None else probe.sharpness(layer, self.heads, seen).to(q.dtype)
+        far = window is not None and K > FAR and not (self.training and self.dropout)
+        if far and (probe is None or probe.attention is None):
+            y = attend_near(q, k, v, at, positions, sharp)
         else:
-            logits = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-            if causal_only:
-                mask = torch.full((T, T), float("-inf"), device=x.device, dtype=q.dtype).triu(1)
-            weights = (logits + mask).softmax(-1)
-            y = weights @ v
-        if probe is not None:
-            probe.attention.append(weights)
-            for head in (head for at, head in probe.cut if at == layer):
-                y = y * (torch.arange(self.heads, device=x.device) != head)[:, None, None]
+            y = self._attend(q, k, v, at, positions, sharp, None if probe is None else probe.attention)
+        for head in () if probe is None else (head for where, head in probe.cut if where == layer):
+            y = y * (torch.arange(self.heads, device=x.device) != head)[:, None, None]
         y = self.out(y.transpose(1, 2).reshape(B, tail, C))
         return F.dropout(y, self.dropout, self.training)
 
-    def _heads(self, x: Tensor, weight: Tensor, bias: Tensor | None, parts: int) -> tuple[Tensor, ...]:
-        """`parts` projections of x (B, T, C), each (B, H, T, D)."""
+    def _project(self, x: Tensor, weight: Tensor, bias: Tensor | None, parts: int) -> tuple[Tensor, ...]:
+        """Queries, keys or values of x (B, T, C): `parts` tensors (B, H, T, D)."""
         B, T, C = x.shape
         return F.linear(x, weight, bias).view(B, T, parts, self.heads, C // self.heads).permute(2, 0, 3, 1, 4).unbind()
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, at: Tensor, positions: Positions, sharp, kept) -> Tensor:
+        """Queries of the last tokens over all keys (B, H, Q, D); the weights are appended to `kept` unless None."""
+        Q, K = q.shape[2], k.shape[2]
+        queries, keys, window = at[..., -Q:, None], at[..., None, :], positions.encoding.window
+        bias, mask = positions.bias(q, queries, keys), None
+        fused = kept is None and self.fused
+        # on a CPU is_causal is slow in bfloat16, a mask is not
+        causal_only = fused and bias is None and window is None and Q == K and (q.dtype == torch.float32 or q.is_cuda)
+        if not causal_only:
+            hidden = torch.ones(Q, K, dtype=torch.bool, device=q.device).triu(K - Q + 1)
+            if window is not None:
+                hidden = (hidden | ((queries - keys).abs() > window)).unsqueeze(-3)
+            mask = torch.zeros(hidden.shape, dtype=q.dtype, device=q.device).masked_fill(hidden, float("-inf"))
+            mask = mask if bias is None else mask + (bias if sharp is None else bias * sharp)
+        q = q if sharp is None else q * sharp
+        if fused:
+            dropout = self.dropout if self.training else 0.0
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal_only)
+        weights = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + mask).softmax(-1)
+        if kept is not None:
+            kept.append(weights)
+        return weights @ v
 
 
 class Block(nn.Module):
@@ -165,9 +192,9 @@ class Block(nn.Module):
         self.down = nn.Linear(4 * shape.width, shape.width, bias=shape.bias)
         self.activation, self.dropout = ACTIVATIONS[shape.activation], dropout
 
-    def forward(self, x: Tensor, positions: Positions, index: Tensor, tail: int, layer: int, probe=None, cache=None):
+    def forward(self, x: Tensor, positions: Positions, at: Tensor, tail: int, layer: int, probe=None, cache=None):
         """(B, T, C) to (B, tail, C)."""
-        read = self.attention(self.norm1(x), positions, index, tail, layer, probe, cache)
+        read = self.attention(self.norm1(x), positions, at, tail, layer, probe, cache)
         x = x[:, x.shape[1] - tail :] + read
         y = self.down(self.activation(self.up(self.norm2(x))))
         return x + F.dropout(y, self.dropout, self.training)
@@ -177,14 +204,25 @@ class Cache:
     """Keys and values of the tokens already read, per layer, for free-running decoding."""
 
     def __init__(self):
-        self.kept: dict[int, tuple[Tensor, Tensor]] = {}
+        self.kept: dict[int, tuple[Tensor, int]] = {}  # (2, B, H, room, D) and how much of it is used
+
+    @property
+    def read(self) -> int:
+        """How many tokens have been read."""
+        return self.kept[0][1] if self.kept else 0
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Append along the token axis; returns all keys and values so far."""
-        if layer in self.kept:
-            k, v = (torch.cat(pair, 2) for pair in zip(self.kept[layer], (k, v), strict=True))
-        self.kept[layer] = k, v
-        return k, v
+        room, used = self.kept.get(layer, (None, 0))
+        total = used + k.shape[2]
+        if room is None or total > room.shape[3]:  # twice what is needed: copying stays linear in the length
+            larger = k.new_empty(2, *k.shape[:2], 2 * total, k.shape[3])
+            if used:
+                larger[:, :, :, :used] = room[:, :, :, :used]
+            room = larger
+        room[:, :, :, used:total] = torch.stack((k, v))
+        self.kept[layer] = room, total
+        return room[0, :, :, :total], room[1, :, :, :total]
 
 
 class Transformer(nn.Module):
@@ -198,12 +236,12 @@ class Transformer(nn.Module):
     def __init__(self, shape: Shape, vocabulary: int, context: int, positions: str, dropout: float = 0.0):
         super().__init__()
         context = shape.context or context
-        encoding = positions_class(positions)
         check_rope(shape, positions)
         self.shape, self.dropout = shape, dropout
         self.embedding = nn.Embedding(vocabulary, shape.width)
-        copies = shape.layers if encoding.per_layer else 1
-        self.positions = nn.ModuleList(encoding(shape.width, shape.heads, context) for _ in range(copies))
+        chosen = encoding(positions)
+        self.positions = make_positions(chosen, shape.width, shape.heads, context, shape.layers)
+        self.role = nn.Embedding(len(ROLES), shape.width) if chosen.places and chosen.name not in OFFSET else None
         self.blocks = nn.ModuleList(Block(shape, dropout) for _ in range(shape.layers))
         self.norm = nn.LayerNorm(shape.width, bias=shape.bias)
         self.head = nn.Linear(shape.width, vocabulary, bias=False)
@@ -228,23 +266,36 @@ class Transformer(nn.Module):
         probe: Probe | None = None,
         cache: Cache | None = None,
         shift: int = 0,
+        layout: Layout | None = None,
     ) -> Tensor:
         """Logits (B, S, V) of the last `tail` tokens (all where None) of ids (B, T).
 
-        shift moves every position by so many tokens. With a cache, ids continue what the cache has read.
+        shift moves every position by so much. With a cache, ids continue what the cache has read. layout: what
+        the tokens of the whole sequence stand for (may be longer than ids); None = token i stands at place i.
         """
-        start = shift + (cache.kept[0][0].shape[2] if cache is not None and cache.kept else 0)
-        index = torch.arange(start, start + ids.shape[1], device=ids.device)
+        start = 0 if cache is None else cache.read
+        end = start + ids.shape[1]
+        if layout is None:
+            count = torch.arange(end, device=ids.device)[None]
+            layout = Layout(torch.zeros_like(count), count)
+        at = self.positions[0].measure(layout, len(ids))[..., :end] + shift
         tail = ids.shape[1] if tail is None else tail
         x = self.embedding(ids)
-        position = self.positions[0].embed(index)
+        position = self.positions[0].embed(at[..., start:])
         x = x if position is None else x + position
+        x = x if self.role is None else x + self.role(layout.role[:, start:end])
         x = F.dropout(x, self.dropout, self.training)
         for layer, block in enumerate(self.blocks):
             last = layer == len(self.blocks) - 1  # only here may the other tokens be left out
             positions = self.positions[layer % len(self.positions)]
-            x = block(x, positions, index, tail if last else ids.shape[1], layer, probe, cache)
+            x = block(x, positions, at, tail if last else ids.shape[1], layer, probe, cache)
         return self.head(self.norm(x))
+
+    @property
+    def draws(self) -> bool:
+        """Whether training draws random numbers: for dropout, or for positions."""
+        chosen = self.positions[0].encoding
+        return self.dropout > 0 or chosen.randomized or chosen.name in OFFSET
 
     def parameter_count(self) -> int:
         """Number of trained numbers; tied matrices count once."""

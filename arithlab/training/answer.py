@@ -10,8 +10,8 @@ import torch
 from ..arithmetic import digits as dg
 from ..arithmetic.tasks import Task
 from ..errors import ArithlabError, shorten
+from ..model.positions import Layout
 from ..model.transformer import Cache
-from .experiment import Experiment
 from .runs import Run
 
 
@@ -57,20 +57,6 @@ def answerer(model: Run | Answerer | Callable[[str], str]) -> Answerer:
     return call
 
 
-def check_length(experiment: Experiment, digits: int) -> None:
-    """Raise ArithlabError where a run cannot even be shown operands of so many digits."""
-    experiment.format_.check(experiment.task_, digits)
-    limit = experiment.context or experiment.shape.context
-    if experiment.positions == "learned" and experiment.format_.width is None:
-        limit = limit or experiment.format_.length(experiment.task_, max(9, experiment.train_domain.digits)) - 1
-        needed = experiment.format_.length(experiment.task_, digits) - 1
-        if needed > limit:
-            raise ArithlabError(
-                f"operands of {digits} digits need {needed} learned positions and this run has {limit}: "
-                "ask shorter questions, or train with a larger context."
-            )
-
-
 def answer(run: Run, questions: list[str]) -> list[str]:
     """What the run's model answers, decoded greedily with a cache of keys and values.
 
@@ -82,7 +68,7 @@ def answer(run: Run, questions: list[str]) -> list[str]:
     operands = [e.task_.parse_question(question) for question in questions]
     for i, (a, b) in enumerate(operands):
         la, lb = int(dg.lengths(a[None])[0]), int(dg.lengths(b[None])[0])
-        check_length(e, max(la, lb))
+        e.check_length(max(la, lb))
         groups[(0, 0) if e.format_.width else (la, lb)].append(i)
     answers = [""] * len(questions)
     for rows in groups.values():
@@ -97,14 +83,15 @@ def _decode(run: Run, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Greedy continuations of prompts of one length: token ids (N, S)."""
     e = run.experiment
     vocabulary = e.format_.vocabulary(e.task_)
-    tokens = e.format_.encode(e.task_, a, b, np.zeros((len(a), 1), np.uint8))
-    prompt = torch.from_numpy(tokens.ids[:, : -tokens.tail]).long()
-    most = e.task_.answer_width(a.shape[1]) + 1 if e.format_.width is None else tokens.tail
+    longest = np.zeros((len(a), e.task_.answer_width(a.shape[1])), np.uint8)
+    longest[:, -1] = 1  # an answer with as many digits as there can be: the prompt and the layout do not tell which
+    tokens = e.format_.encode(e.task_, a, b, longest)
+    layout, prompt = Layout.of(tokens), torch.from_numpy(tokens.ids[:, : -tokens.tail]).long()
     end = vocabulary.index(";") if ";" in vocabulary else None
     cache, written, read = Cache(), [], prompt
     with torch.inference_mode():
-        for _ in range(most):
-            read = run.model(read, tail=1, cache=cache).argmax(-1)
+        for _ in range(tokens.tail):
+            read = run.model(read, tail=1, cache=cache, layout=layout).argmax(-1)
             written.append(read)
             if end is not None and all((torch.cat(written, 1) == end).any(1)):
                 break

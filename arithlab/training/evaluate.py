@@ -17,12 +17,13 @@ from ..arithmetic.domains import Domain, domain
 from ..arithmetic.formats import ROLE, Tokens
 from ..arithmetic.tasks import Task, task
 from ..errors import ArithlabError, UnknownName, shorten
+from ..model.positions import Layout
 from ..model.transformer import Probe, Transformer
-from .answer import Answerer, answerer, check_length
+from .answer import Answerer, answerer
 from .experiment import Experiment
 from .runs import Run
 
-FAMILIES = ("D", "D_ab")
+FAMILIES = ("D", "D_ab", "D[b=1]")
 CHUNK_TOKENS = 16_000  # tokens per forward pass on a CPU: what fits its cache is twice as fast
 CHUNK_TOKENS_GPU = 500_000
 Function = Callable[[np.ndarray, np.ndarray], np.ndarray]  # digit arrays of operands to digits of answers
@@ -45,14 +46,14 @@ def wilson(hits: float, n: int, z: float = 1.959964) -> tuple[float, float]:
 
 
 def test_domain(family: str, digits: int) -> Domain:
-    """The papers' test domain of a length: D_n or D_ab n.
+    """The papers' test domain of a length: D_n or D_ab n; or D_n[b=1].
 
     >>> str(test_domain("D_ab", 4))
     'D_ab4'
     """
     if family not in FAMILIES:
         raise UnknownName("test domain", family, FAMILIES)
-    return domain(f"D_{digits}" if family == "D" else f"D_ab{digits}")
+    return domain(f"D_ab{digits}" if family == "D_ab" else f"D_{digits}{family[1:]}")
 
 
 test_domain.__test__ = False  # not a test
@@ -60,15 +61,17 @@ test_domain.__test__ = False  # not a test
 
 def matching_tokens(model: Transformer, tokens: Tokens, probe: Probe | None = None) -> np.ndarray:
     """Whether the argmax is right, for the last `tokens.tail` tokens: bool (N, S); unsupervised ones count as right."""
-    ids, tail = torch.from_numpy(tokens.ids), tokens.tail
+    tail = tokens.tail
     device = next(model.parameters()).device
     tokens_at_once = CHUNK_TOKENS if device.type == "cpu" else CHUNK_TOKENS_GPU
-    rows = max(1, tokens_at_once // ids.shape[1])
+    rows = max(1, tokens_at_once // tokens.ids.shape[1])
     found = []
     with torch.inference_mode():
-        for chunk in ids.split(rows):
-            chunk = chunk.to(device, torch.long)
-            found.append((model(chunk[:, :-1], tail=tail, probe=probe).argmax(-1) == chunk[:, -tail:]).cpu().numpy())
+        for start in range(0, len(tokens.ids), rows):
+            chunk = tokens.rows(slice(start, start + rows))
+            ids = torch.from_numpy(chunk.ids).to(device, torch.long)
+            logits = model(ids[:, :-1], tail=tail, probe=probe, layout=Layout.of(chunk, device))
+            found.append((logits.argmax(-1) == ids[:, -tail:]).cpu().numpy())
     return np.concatenate(found) | ~tokens.supervised[:, -tail:]
 
 
@@ -115,6 +118,8 @@ def evaluate(
     """
     _check_count(n)
     judge = _judge(model, on, predicted)
+    if test_family is None and isinstance(model, Run):
+        test_family = model.experiment.test_family
     family = test_family or ("D" if judge.task.modulus is None else "D_ab")
     rows = []
     for length in digits:
@@ -134,7 +139,8 @@ def evaluate(
 
 def predict(experiment: Experiment, digits: Sequence[int] = range(1, 10)) -> pd.DataFrame:
     """What theory says the experiment will do on D_ab of each length; see `arithmetic.theory.predict`."""
-    return pd.DataFrame(theory.predict(experiment.task_, experiment.train_domain, experiment.positions, list(digits)))
+    e = experiment
+    return pd.DataFrame(theory.predict(e.task_, e.train_domain, e.positions, list(digits), e.format_))
 
 
 def length_map(
@@ -170,12 +176,13 @@ def place_accuracy(run: Run, digits: Sequence[int] = range(1, 10), *, n: int = 2
     e, rows = run.experiment, []
     for length in digits:
         a, b = batches.held_out_pairs(test_domain(e.test_family, length), e.base, n)
-        check_length(e, length)
+        e.check_length(length)
         tokens = e.format_.encode(e.task_, a, b)
         right = matching_tokens(run.model, tokens)
         shape = tokens.ids.shape
-        places, answer = np.broadcast_to(tokens.place, shape), np.broadcast_to(tokens.role == ROLE["c"], shape)
-        for place in range(e.task_.answer_width(length)):
+        places = np.broadcast_to(tokens.place, shape)
+        answer = np.broadcast_to(np.isin(tokens.role, (ROLE["c"], ROLE["r"])), shape)
+        for place in range(e.format_.answer_places(e.task_, length)):
             here = ((places == place) & answer)[:, -tokens.tail :]
             if here.any():
                 rows.append({"digits": length, "place": place, "accuracy": right[here].mean()})
@@ -224,7 +231,7 @@ class _Judge:
         """Whether the answers to a, b are c: bool (N,)."""
         if isinstance(self.model, Run):
             e = self.model.experiment
-            check_length(e, int(max(dg.lengths(a).max(), dg.lengths(b).max())))
+            e.check_length(int(max(dg.lengths(a).max(), dg.lengths(b).max())))
             return exact_matches(self.model.model, e.format_.encode(e.task_, a, b, c))
         questions = [self.task.write_question(x, y) for x, y in zip(a, b, strict=True)]
         answers = self.model(questions)

@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from ..arithmetic import theory
 from ..arithmetic.domains import Domain, domain
+from ..arithmetic.encodings import Encoding, encoding
 from ..arithmetic.formats import Format, format_
 from ..arithmetic.tasks import Task, task
 from ..errors import ArithlabError, ConfigError, UnknownName, shorten
-from ..model.positions import positions_class
+from ..model.positions import table_rows
 from ..model.transformer import Shape, Transformer, check_rope, shape_of
 
 OPTIMIZERS = ("muon", "adamw")
@@ -29,7 +30,7 @@ class Experiment:
     train: str = "D_4"  # training domain: `D_4`, `D_ab4`, `D_4+D_5`, ...
     format: str = "padded 9"  # how examples are written: `padded 9`, `unpadded`, `p1`, `p2 5`, ...
     size: str = "tiny"  # a name from SIZES, or layers-heads-width
-    positions: str = "learned"  # a name from POSITIONS
+    positions: str = "learned"  # `learned`, `rope`, `clipped places window 1`, ...: see arithmetic.encodings
     steps: int = 600  # optimiser steps
     batch: int = 256  # examples per step
     optimizer: str = "muon"  # muon: Muon for the blocks' matrices, AdamW for the rest | adamw
@@ -52,7 +53,7 @@ class Experiment:
     def _problems(self):
         """Yields every reason why this experiment cannot run; text fields get their canonical form here."""
         wrong: set[str] = set()  # fields already complained about: nothing that needs them is asked
-        parsers = {"task": task, "train": domain, "format": format_}
+        parsers = {"task": task, "train": domain, "format": format_, "positions": encoding}
         for f in fields(self):
             value, kind = getattr(self, f.name), f.type
             try:
@@ -80,7 +81,6 @@ class Experiment:
             if name not in wrong and getattr(self, name) not in known:
                 yield UnknownName(name, getattr(self, name), known)
         for needs, check in (
-            ({"positions"}, lambda: positions_class(self.positions)),
             ({"size"}, lambda: self.shape),
             ({"size", "positions"}, lambda: check_rope(self.shape, self.positions)),
             ({"task", "train"}, lambda: self.train_domain.check(self.base)),
@@ -100,6 +100,20 @@ class Experiment:
         if self.positions == "learned" and have < needed:
             raise ArithlabError(
                 f"a context of {have} tokens is too short: {self.task!r} in the format {self.format!r} needs {needed}."
+            )
+        self.check_length(self.train_domain.digits)
+
+    def check_length(self, digits: int) -> None:
+        """Raise ArithlabError where the model cannot even be shown operands of so many digits."""
+        self.format_.check(self.task_, digits)
+        rows = table_rows(self.encoding, self.shape.context or self._needed_context())
+        if rows is None:
+            return
+        needed = digits + 3 if self.encoding.places else self.format_.length(self.task_, digits) - 1
+        if needed > rows:
+            raise ArithlabError(
+                f"operands of {digits} digits need {needed} learned positions and this run has {rows}: "
+                "ask shorter questions, or train with a larger context."
             )
 
     @classmethod
@@ -139,6 +153,11 @@ class Experiment:
         return format_(self.format)
 
     @property
+    def encoding(self) -> Encoding:
+        """The positional encoding itself."""
+        return encoding(self.positions)
+
+    @property
     def shape(self) -> Shape:
         """Size and make of the model; a `context` of the experiment replaces the size's own."""
         shape = shape_of(self.size)
@@ -147,11 +166,13 @@ class Experiment:
     @property
     def predicted(self) -> theory.PredictedFunction:
         """The function that theory says the trained model computes."""
-        return theory.predicted_function(self.task_, self.train_domain, self.positions)
+        return theory.predicted_function(self.task_, self.train_domain, self.positions, self.format_)
 
     @property
     def test_family(self) -> str:
-        """The papers' test domains: D_n for plain arithmetic, D_ab for a modulus."""
+        """The papers' test domains: D_n for plain arithmetic, D_ab for a modulus; D_n[b=1] where all training is so."""
+        if all(part.b == 1 for part in self.train_domain.parts):
+            return "D[b=1]"
         return "D" if self.task_.modulus is None else "D_ab"
 
     @property

@@ -7,7 +7,7 @@ idle, costs little more for eight seeds than for one.
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -17,10 +17,11 @@ from torch.func import functional_call
 
 from ..arithmetic import batches
 from ..errors import ArithlabError
+from ..model.positions import Layout
 from .experiment import Experiment
 from .muon import Muon
 
-DROPOUT = 3  # random stream of a seed, beside those of batches
+DROPOUT = 3  # random stream of a seed, beside those of batches: dropout and random positions
 WARM_STEPS = 3  # eager steps before a GPU step is captured
 
 
@@ -39,12 +40,12 @@ class Trainer:
         e = self.experiment = experiment
         self.device, self.seeds = device, tuple(seeds) or (e.seed,)
         self.precision = choose_precision(e.precision, device)
-        if len(self.seeds) > 1 and e.dropout:
-            raise ArithlabError("seeds train together without dropout only: set dropout to 0 or train them singly.")
         self.models = []
         for seed in self.seeds:
             torch.manual_seed(seed)
             self.models.append(e.model().to(device).train())
+        if len(self.seeds) > 1 and self.models[0].draws:
+            raise ArithlabError("dropout and random positions differ by seed: train these seeds one by one.")
         self.parameters = dict(self.models[0].named_parameters())
         if len(self.seeds) > 1:
             self._stack()
@@ -72,7 +73,7 @@ class Trainer:
         self.peaks = [e.lr, e.matrix_lr]
         self.pools = [e.pairs and batches.train_pool(e.train_domain, e.base, e.pairs, seed) for seed in self.seeds]
         self.task, self.domain, self.format = e.task_, e.train_domain, e.format_
-        self.graphs: dict[tuple, _Graph] | None = {} if on_gpu and not e.dropout else None
+        self.graphs: dict[tuple, _Graph] | None = {} if on_gpu and not self.models[0].draws else None
 
     def _stack(self) -> None:
         """One tensor (seeds, ...) for each parameter; the models keep views of their own part."""
@@ -97,7 +98,7 @@ class Trainer:
     def step(self, step: int) -> Tensor:
         """One optimiser step on the batch of this step number; returns the loss, one per seed: shape (seeds,)."""
         e = self.experiment
-        if e.dropout:  # a function of (seed, step) as the batch is, whoever else draws random numbers between two steps
+        if self.models[0].draws:  # a function of (seed, step) as the batch is, whoever else draws random numbers
             torch.manual_seed(int(batches.stream(e.seed, DROPOUT, step).integers(2**63)))
         for optimizer, peak in zip(self.optimizers, self.peaks, strict=False):
             for group in optimizer.param_groups:
@@ -105,46 +106,52 @@ class Trainer:
                     group["lr"].fill_(peak * self.rate(step))
                 else:
                     group["lr"] = peak * self.rate(step)
-        ids, targets = self._inputs(step)
-        if self.graphs is None:
-            return self._update(ids, targets)
-        return self._replay(ids, targets)
+        inputs = self._inputs(step)
+        return self._update(*inputs) if self.graphs is None else self._replay(inputs)
 
-    def _inputs(self, step: int) -> tuple[Tensor, Tensor]:
-        """Token ids (seeds, batch, T) and targets (seeds, batch, S), -100 where nothing is to be predicted."""
-        e = self.experiment
-        rows = []
+    def _inputs(self, step: int) -> tuple[Tensor, ...]:
+        """ids (seeds, batch, T), targets (seeds, batch, S), -100 where nothing is to be predicted, roles and places.
+
+        Batches of several seeds are padded to one length.
+        """
+        e, rows = self.experiment, []
         for seed, pool in zip(self.seeds, self.pools, strict=True):
-            a, b = batches.train_pairs(self.domain, e.base, e.batch, seed, step, pool)
-            rows.append(self.format.encode(self.task, a, b))
-        tail = max(tokens.tail for tokens in rows)
-        ids = torch.from_numpy(np.stack([tokens.ids for tokens in rows])).to(self.device, torch.long)
-        supervised = np.stack([np.broadcast_to(t.supervised[:, -tail:], (e.batch, tail)) for t in rows])
-        targets = ids[..., -tail:]
-        if not supervised.all():
-            targets = targets.masked_fill(~torch.from_numpy(supervised).to(self.device), -100)
-        return ids, targets
+            pairs = batches.train_pairs(self.domain, e.base, e.batch, seed, step, pool, self.format.by_length)
+            rows.append(self.format.encode(self.task, *pairs))
+        length = max(tokens.ids.shape[1] for tokens in rows)
 
-    def _losses(self, ids: Tensor, targets: Tensor) -> Tensor:
+        def stacked(name: str, count: int = 1) -> Tensor:
+            arrays = [getattr(tokens, name) for tokens in rows]
+            count = max(count, *(len(array) for array in arrays))
+            arrays = [np.broadcast_to(array, (count, array.shape[1])) for array in arrays]
+            padded = np.stack([np.pad(array, ((0, 0), (0, length - array.shape[1]))) for array in arrays])
+            return torch.from_numpy(padded).to(self.device, non_blocking=True)
+
+        ids, supervised = stacked("ids", e.batch).long(), stacked("supervised")
+        tail = max(length - tokens.ids.shape[1] + tokens.tail for tokens in rows)
+        targets = ids[..., -tail:].masked_fill(~supervised[..., -tail:], -100)
+        return ids, targets, stacked("role").long(), stacked("place").long()
+
+    def _losses(self, ids: Tensor, targets: Tensor, role: Tensor, place: Tensor) -> Tensor:
         """Mean cross-entropy over the supervised tokens, one per seed."""
         model, parameters = self.models[0], self.parameters
         if self.precision == "bfloat16":
             parameters = {name: p.bfloat16() for name, p in parameters.items()}
 
-        def loss(parameters: dict | None, ids: Tensor, targets: Tensor) -> Tensor:
-            inputs = (ids[:, :-1], targets.shape[1])
-            logits = model(*inputs) if parameters is None else functional_call(model, parameters, inputs)
+        def loss(parameters: dict, ids: Tensor, targets: Tensor, role: Tensor, place: Tensor) -> Tensor:
+            inputs = {"ids": ids[:, :-1], "tail": targets.shape[1], "layout": Layout(role, place)}
+            own = parameters is self.parameters and len(self.seeds) == 1
+            logits = model(**inputs) if own else functional_call(model, parameters, kwargs=inputs)
             return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
         if len(self.seeds) > 1:
-            return torch.vmap(loss)(parameters, ids, targets)
-        plain = self.precision == "float32"
-        return loss(None if plain else parameters, ids[0], targets[0])[None]
+            return torch.vmap(loss)(parameters, ids, targets, role, place)
+        return loss(parameters, ids[0], targets[0], role[0], place[0])[None]
 
-    def _update(self, ids: Tensor, targets: Tensor) -> Tensor:
+    def _update(self, *inputs: Tensor) -> Tensor:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        losses = self._losses(ids, targets)
+        losses = self._losses(*inputs)
         losses.sum().backward()
         if len(self.seeds) == 1:
             torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
@@ -154,15 +161,15 @@ class Trainer:
             optimizer.step()
         return losses.detach()
 
-    def _replay(self, ids: Tensor, targets: Tensor) -> Tensor:
+    def _replay(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """The step as one launch: captured as a CUDA graph, per shape of the batch, after a few eager steps."""
-        graph = self.graphs.setdefault((ids.shape, targets.shape), _Graph())
+        graph = self.graphs.setdefault(tuple(x.shape for x in inputs), _Graph())
         try:
-            return graph.step(self._update, ids, targets)
+            return graph.step(self._update, inputs)
         except RuntimeError as error:
             print(f"This step cannot be captured as a CUDA graph; going on without: {error}", file=sys.stderr)
             self.graphs = None
-            return self._update(ids, targets)
+            return self._update(*inputs)
 
     def state(self, k: int = 0) -> tuple[dict[str, Tensor], dict]:
         """Everything that the next step of seed number k depends on: tensors and scalars."""
@@ -213,22 +220,22 @@ class _Graph:
     def __init__(self):
         self.seen, self.graph = 0, None
 
-    def step(self, update, ids: Tensor, targets: Tensor) -> Tensor:
+    def step(self, update: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Tensor:
         """Eager for the first steps (on a side stream, as capturing demands), a replay from then on."""
         if self.graph is None and self.seen < WARM_STEPS:
             self.seen += 1
             side = torch.cuda.Stream()
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
-                loss = update(ids, targets)
+                loss = update(*inputs)
             torch.cuda.current_stream().wait_stream(side)
             return loss
         if self.graph is None:
-            self.ids, self.targets, graph = ids.clone(), targets.clone(), torch.cuda.CUDAGraph()
+            self.inputs, graph = [x.clone() for x in inputs], torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
-                self.loss = update(self.ids, self.targets)
+                self.loss = update(*self.inputs)
             self.graph = graph
-        self.ids.copy_(ids)
-        self.targets.copy_(targets)
+        for fixed, x in zip(self.inputs, inputs, strict=True):
+            fixed.copy_(x)
         self.graph.replay()
         return self.loss.clone()

@@ -1,0 +1,60 @@
+"""Positional encodings as text: a name, then options in any order.
+
+`rope`                     positions counted in tokens
+`rope places`              counted in places: what stands at place 3 of a, b and answer has one position, and every
+                           token is told its role (which operand, or the answer) by a learned vector
+`clipped places window 1`  keys further away than 1 position are masked out
+`fire randomized`          in training an ordered random subset of a longer range stands for 0, 1, 2, ...
+"""
+
+import re
+from dataclasses import dataclass
+
+from ..errors import ArithlabError, UnknownName, shorten
+
+ABSOLUTE = ("none", "learned", "sinusoidal")  # "none" counts as absolute: a causal mask lets a model count tokens
+RELATIVE = ("rope", "alibi", "t5", "shaw", "kerple", "clipped")  # see differences of positions only
+INTERPOLATED = ("fire",)  # sees differences as shares of the length
+OFFSET = ("abacus", "coupled")  # absolute places behind a random offset
+NAMES = (*ABSOLUTE, *RELATIVE, *INTERPOLATED, *OFFSET)
+_OPTION = re.compile(r"(places|randomized|window ([0-9]{1,6}))(?: |$)")
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What the text of an encoding says. window: the farthest distance that is seen; None = all are."""
+
+    name: str
+    places: bool = False
+    window: int | None = None
+    randomized: bool = False
+
+    def __str__(self) -> str:
+        window = "" if self.window is None else f" window {self.window}"
+        places = " places" * (self.places and self.name not in OFFSET)  # those count places anyway
+        return self.name + places + window + " randomized" * self.randomized
+
+
+def encoding(text: str) -> Encoding:
+    """The encoding written as text; see the head of this file for the grammar.
+
+    >>> str(encoding("clipped window 1 places"))
+    'clipped places window 1'
+    """
+    words = " ".join(text.split()) if isinstance(text, str) and len(text) < 200 else ""
+    name, _, rest = words.partition(" ")
+    if name not in NAMES:
+        raise UnknownName("positions", text, NAMES)
+    options = list(_OPTION.finditer(rest))
+    kinds = [match[1].split()[0] for match in options]
+    if "".join(match[0] for match in options) != rest or len(set(kinds)) < len(kinds):
+        raise ArithlabError(
+            f"positions {shorten(text)}: after the name, 'places', 'window 4' and 'randomized' may stand, once each."
+        )
+    if name in OFFSET and set(kinds) - {"window"}:
+        raise ArithlabError(
+            f"positions {shorten(text)}: {name} counts places, at random offsets, by itself; leave 'places' and "
+            "'randomized' out."
+        )
+    window = next((int(match[2]) for match in options if match[2]), None)
+    return Encoding(name, "places" in kinds or name in OFFSET, window, "randomized" in kinds)
