@@ -104,10 +104,42 @@ def test_leaving_early_is_no_success(make):
 
 
 def test_a_kernel_that_dies_is_a_failure_not_a_crash(make):
-    path = make("kernel_dies", "import os\nos._exit(9)", "print('never')")
+    path = make("kernel_dies", "import os\nos.kill(os.getpid(), 9)", "print('never')")
     with pytest.raises(StudyFailed, match="kernel"):
         execute(path, {})
     assert not done(path).exists()
+    assert leftovers(path) == []
+
+
+TRAINS = """
+import os
+import arithlab as al
+QUICK = al.setup(QUICK, SEED)
+experiment = al.Experiment(train="D_1+D_2", format="padded 2", size="1-2-16", steps=40, batch=16, seed=SEED)
+run = al.train(experiment, watch=lambda now: now.step == DIES and os.kill(os.getpid(), 9))
+"""
+
+
+def test_a_run_whose_kernel_was_killed_goes_on_and_a_finished_one_is_loaded_not_trained(make, monkeypatch):
+    path = make("trains", TRAINS, TRAINS,
+        parameters=PARAMETERS + "DIES: int = 0  # step\n")  # fmt: skip
+    with pytest.raises(StudyFailed, match="kernel"):
+        execute(path, {"DIES": 25})
+    (checkpoint, *_) = sorted((path.parent / "out" / "runs").glob("*/checkpoints/*.safetensors"), reverse=True)
+    assert checkpoint.stem == "step-000000024"
+    text = execute(path, {}).read_text()
+    assert text.count("is here already") == 1  # the second cell, though both say the same
+    assert execute(path, {}).read_text().count("is here already") == 2
+
+
+def test_executed_notebooks_do_not_follow_a_link_out_of_the_output_folder(make, tmp_path):
+    path = make("linked", "print(1)")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notebooks").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ArithlabError, match="leads out of"):
+        execute(path, {})
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,37 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 BIN = Path(sys.executable).parent
 
 
+CUT_OFF = """
+import socket
+
+real = socket.socket.connect
+
+def connect(self, address):
+    if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+        raise OSError(f"the network is cut off: {address}")
+    return real(self, address)
+
+def getaddrinfo(host, *given, real=socket.getaddrinfo, **more):
+    if host not in (None, "", "127.0.0.1", "::1", "localhost"):
+        raise OSError(f"the network is cut off: {host}")
+    return real(host, *given, **more)
+
+socket.socket.connect, socket.getaddrinfo = connect, getaddrinfo
+"""
+
+
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """Quick mode, and one output folder for all, so that what one notebook trained the next one finds."""
-    return {**os.environ, "ARITHLAB_QUICK": "1", "ARITHLAB_OUT": str(tmp_path_factory.mktemp("study"))}
+    """Quick mode without a network, and one output folder for all, so that what one trained the next one finds."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "sitecustomize.py").write_text(CUT_OFF)  # Python runs it at every start, in kernels too
+    return {**os.environ, "ARITHLAB_QUICK": "1", "ARITHLAB_OUT": str(folder), "PYTHONPATH": str(folder)}
+
+
+def test_the_network_is_cut_off(environment):
+    code = "import urllib.request; urllib.request.urlopen('http://example.invalid')"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "the network is cut off" in done.stderr
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -42,6 +42,30 @@ def test_importing_the_package_loads_nothing_heavy(heavy):
     assert done.returncode == 0
 
 
+@pytest.mark.parametrize(
+    "words", ["import arithlab; arithlab.setup()", "import arithlab.cli as c; c.main(['run', '00'])"]
+)
+def test_a_package_of_the_notebooks_that_is_missing_is_named(words):
+    hide = "import sys; sys.modules |= dict.fromkeys(['plotly', 'papermill', 'nbformat', 'ipywidgets'])\n"
+    done = subprocess.run([sys.executable, "-c", hide + words], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert "pip install 'arithlab[lab]'" in done.stderr.splitlines()[-1], done.stderr
+
+
+def test_a_bare_machine_can_train_and_sweep_without_the_notebooks_packages(tmp_path):
+    hide = (
+        "import sys; sys.modules |= dict.fromkeys(['plotly', 'papermill', 'nbformat', 'ipywidgets', 'distributed'])\n"
+    )
+    code = "import arithlab as al\nprint(al.train(al.Experiment(train='D_1', size='1-1-8', steps=2)).finished)"
+    code += "\nfrom arithlab.cli import main\nprint(main(['sweep', 'g.toml', '--dask', 'local']))"
+    (tmp_path / "g.toml").write_text("[common]\nsteps = 3")
+    done = subprocess.run(
+        [sys.executable, "-c", hide + code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert "True" in done.stdout, done.stderr
+    assert done.stdout.split()[-1] == "1"
+    assert "pip install 'arithlab[dask]'" in done.stderr
+
+
 def test_every_public_name_is_there():
     import arithlab as al
 

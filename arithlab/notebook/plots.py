@@ -238,6 +238,10 @@ def training_curves(metrics: pd.DataFrame, *, title: str = "While it learns") ->
             x=group["step"], y=100 * group["exact_match"], name=f"{digits} digits", mode="lines", **look(index)
         )
         said.append(f"{digits} digits end at {100 * group['exact_match'].iloc[-1]:.0f} %")
+    if stopped := metrics.attrs.get("stopped"):
+        words = f"the loss was no number at step {stopped}"
+        figure.add_vline(x=stopped, line={"color": COLOURS[1], "dash": "dash"}, annotation_text=words)
+        said.append(words)
     figure.update_xaxes(title="step")
     figure.update_yaxes(title="exact match (%)", range=[-4, 104])
     last = int(metrics["step"].max()) if len(metrics) else 0

@@ -193,7 +193,7 @@ class Run:
             raise _cannot_write(self.path, error) from error
         try:
             # the operating system frees the lock of a process that dies; its name and half-written files are stale
-            for stale in self.path.rglob(".*.tmp"):
+            for stale in (*self.path.rglob(".*.tmp"), *self.path.parent.glob(f".{self.id}.*.tmp")):
                 stale.unlink(missing_ok=True)
             write_file(holder, f"process {os.getpid()} on {os.uname().nodename}")
             yield
