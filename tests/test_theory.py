@@ -267,6 +267,11 @@ def test_invariance_is_told_with_its_reason(text, train, positions, fmt, invaria
     assert (row["predicted_accuracy"] == 1) == invariant
 
 
+def test_a_format_that_does_not_fit_the_task_has_no_prediction():
+    with pytest.raises(ArithlabError, match="remainders"):
+        theory.predict(task("add"), domain("D_4"), "rope", [9], "remainders")
+
+
 def test_a_prediction_depends_on_the_format_of_the_experiment():
     e = Experiment(task="add mod 101", train="D_ab1-5", positions="clipped places window 1", format="remainders")
     assert str(e.predicted) == "(a + b) mod 101"

@@ -254,8 +254,12 @@ class _Judge:
 
     def compare(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Matches with the truth, and with the predicted function where there is one."""
-        hits = self.matches(a, b, self.task.compute_digits(a, b))
-        return hits, None if self.predicted is None else self.matches(a, b, self.predicted(a, b))
+        truth = self.task.compute_digits(a, b)
+        hits = self.matches(a, b, truth)
+        if self.predicted is None:
+            return hits, None
+        predicted = self.predicted(a, b)
+        return hits, hits if np.array_equal(predicted, truth) else self.matches(a, b, predicted)
 
     def matches(self, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
         """Whether the answers to a, b are c: bool (N,)."""
