@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("predict", _predict, "what theory says a model will do")
     _asks_for_task(sub)
+    sub.add_argument("--format", default="padded 9", help="'padded 9' (default), aligned, remainders, unpadded, ...")
     sub.add_argument("--digits", type=_lengths, help="test lengths, for example 1-9 (default) or 1,2,5-8")
     sub.add_argument("--json", action="store_true")
 
@@ -113,7 +114,11 @@ def _parser() -> argparse.ArgumentParser:
 def _asks_for_task(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--task", default="add", help="add, mul, 'add mod 101', 'mul mod 50 base 7', ... (default: add)")
     sub.add_argument("--train", default="D_4", help="training domain: D_4, D_ab4, D_4+D_5, ... (default: D_4)")
-    sub.add_argument("--positions", default="learned", help=f"one of {', '.join(NAMES)} (default: learned)")
+    sub.add_argument(
+        "--positions",
+        default="learned",
+        help=f"{', '.join(NAMES)}, then options such as 'places window 1' (default: learned)",
+    )
 
 
 def _whole(name: str, lowest: int):
@@ -155,7 +160,7 @@ def _table(head: list[str], rows: list[list[str]]) -> None:
 
 def _predict(given: argparse.Namespace) -> None:
     t, train = task(given.task), domain(given.train)
-    rows = predict(t, train, given.positions, given.digits or list(range(1, 10)))
+    rows = predict(t, train, given.positions, given.digits or list(range(1, 10)), given.format)
     if given.json:
         _print_json({"task": str(t), "train": str(train), "positions": given.positions, "rows": rows})
         return
@@ -167,6 +172,7 @@ def _predict(given: argparse.Namespace) -> None:
             for r in rows
         ],
     )
+    print(f"because: {rows[0]['reason']}")
 
 
 def _train(given: argparse.Namespace) -> None:

@@ -8,6 +8,8 @@ from training_fixtures import BRIEF, UNPADDED
 from arithlab import Experiment, answer
 from arithlab.arithmetic import digits as dg
 from arithlab.errors import ArithlabError
+from arithlab.model.positions import Layout
+from arithlab.model.transformer import Probe
 from arithlab.training.answer import answerer, lined_up, rows_of
 from arithlab.training.runs import Run
 
@@ -168,3 +170,45 @@ def test_unpadded_runs_say_which_lengths_they_take():
     UNPADDED.check_length(500)
     with pytest.raises(ArithlabError, match="learned positions"):
         UNPADDED.with_(positions="learned").check_length(500)
+
+
+@pytest.mark.parametrize("positions", ["clipped places window 1", "coupled", "fire places randomized", "rope"])
+@pytest.mark.parametrize(
+    ("text", "style", "questions"),
+    [
+        ("add", "aligned", ["12+1", "1+2", "99+99", "105+12"]),
+        ("add", "unpadded", ["12+1", "1+2", "99+99", "105+12"]),
+        ("mul", "aligned repeated", ["12*1", "999*9"]),
+        ("add mod 11", "remainders", ["12+1", "1+2", "123456+1"]),
+    ],
+)
+def test_written_answers_are_those_of_one_pass_over_them(positions, text, style, questions, tmp_path):
+    if style == "unpadded" and "randomized" in positions:
+        return  # refused: see test_positions_that_need_the_length_of_the_answer_are_refused
+    train = "D_1-3[b=1]" if text == "mul" else "D_1-3"
+    run = untrained(tmp_path, task=text, format=style, positions=positions, train=train, size="2-2-16")
+    e = run.experiment
+    with torch.no_grad():
+        for weight in run.model.parameters():
+            weight += 0.3 * torch.randn_like(weight)
+    for question in questions:
+        a, b = (digits[None] for digits in e.task_.parse_question(question))
+        width = max(a.shape[1], b.shape[1])
+        a, b = dg.fit_width(a, width), dg.fit_width(b, width)
+        longest = dg.from_ints([e.base ** (e.task_.answer_width(width) - 1)], e.base)
+        tokens = e.format_.encode(e.task_, a, b, longest)
+        ids, layout = torch.from_numpy(tokens.ids).long(), Layout.of(tokens)
+        with torch.inference_mode():
+            for at in range(ids.shape[1] - tokens.tail, ids.shape[1]):
+                ids[:, at] = run.model(ids[:, :at], layout=layout)[:, -1].argmax(-1)
+        assert answer(run, [question]) == [e.format_.decode(e.task_, ids[0, -tokens.tail :].numpy())]
+
+
+def test_a_probe_changes_answers(tmp_path):
+    run = untrained(tmp_path, positions="rope", size="2-2-16")
+    with torch.no_grad():
+        for weight in run.model.parameters():
+            weight += 0.5 * torch.randn_like(weight)
+    questions = [f"{a}+{b}" for a in range(10, 20) for b in range(10, 20)]
+    assert answer(run, questions, Probe(temperature=1.0, attention=None)) == answer(run, questions)
+    assert answer(run, questions, Probe(temperature=0.1, attention=None)) != answer(run, questions)

@@ -140,3 +140,16 @@ def test_a_union_without_test_pairs_and_a_pool_that_is_too_large_say_so():
         train_pool(domain("D_1"), 10, 100, 0)
     with pytest.raises(ArithlabError, match="is empty"):
         held_out_pairs(domain("D_2[digits=0]"), 10, 10)
+
+
+def test_one_part_at_a_time_is_chosen_by_weight_as_a_function_of_seed_and_step():
+    d, longest = domain("D_1+3*D_3"), []
+    for step in range(200):
+        a, b = train_pairs(d, 10, 16, seed=5, step=step, one_part=True)
+        lengths = np.maximum(dg.lengths(a), dg.lengths(b))
+        assert len(set(lengths.tolist())) == 1
+        longest.append(lengths[0])
+    assert 0.65 < np.mean(np.array(longest) == 3) < 0.85
+    again = train_pairs(d, 10, 16, seed=5, step=199, one_part=True)
+    assert np.array_equal(a, again[0])
+    assert np.array_equal(b, again[1])

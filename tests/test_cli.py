@@ -55,10 +55,21 @@ def test_predict_prints_the_promised_json(capsys):
     assert found["rows"][1]["limit_accuracy"] == pytest.approx(1 / 3)
 
 
+def test_predict_takes_the_format_into_account(capsys):
+    asked = ["predict", "--task", "add mod 101", "--positions", "clipped places window 1", "--digits", "200", "--json"]
+    accuracies = []
+    for fmt in ("aligned", "remainders"):
+        status, out, _ = run([*asked, "--format", fmt], capsys)
+        assert status == 0
+        accuracies.append(json.loads(out)["rows"][0]["predicted_accuracy"])
+    assert accuracies == [pytest.approx(1 / 101), 1.0]
+
+
 def test_predict_prints_a_table(capsys):
     status, out, _ = run(["predict", "--task", "mul"], capsys)
     assert status == 0
-    assert len(out.splitlines()) == 11
+    assert len(out.splitlines()) == 12
+    assert "because: a digit of the product depends on digits at every distance" in out
     assert "(a mod 10^4) * (b mod 10^4)" in out
 
 

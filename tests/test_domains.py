@@ -28,6 +28,8 @@ SMALL = [
     ("D_ab3[place1=0]", 4),
     ("D_3[place2=13]", 4),
     ("D_3[digits=02,place0=1,place2=3]", 4),
+    ("D_3[b=1]", 4),
+    ("D_3[b=2,place0=1-2]", 4),
 ]
 CHAINS = [
     ("D_2[chain=0]", 10),
@@ -40,6 +42,9 @@ CHAINS = [
     ("D_4[chain=4]", 2),
     ("D_ab3[chain=1]", 3),
     ("D_1[chain=1]", 16),
+    ("D_3[ripple=2]", 4),
+    ("D_2[ripple=2]", 10),
+    ("D_3[ripple=0]", 3),
 ]
 
 
@@ -54,6 +59,12 @@ def chain_of(x: int, y: int, n: int, base: int) -> tuple[int, bool]:
     return carries.count("1"), "1" * carries.count("1") in carries
 
 
+def only_the_first_carry_is_made(x: int, y: int, n: int, base: int) -> bool:
+    """Whether all carries of x + y vanish when the lowest one is taken away."""
+    made = [k for k in range(n) if x // base**k % base + y // base**k % base >= base]
+    return len(made) <= 1
+
+
 def brute_force(part: Part, base: int) -> set[tuple[int, int]]:
     """Every pair of a part, from the grammar's words alone."""
     places = dict(part.places)
@@ -66,7 +77,11 @@ def brute_force(part: Part, base: int) -> set[tuple[int, int]]:
     numbers = [(number, len(text)) for number, text in enumerate(texts) if allowed(text)]
     reach = min if part.both else max
     pairs = {(x, y) for (x, lx), (y, ly) in product(numbers, numbers) if reach(lx, ly) == part.n}
-    return pairs if part.chain is None else {p for p in pairs if chain_of(*p, part.n, base) == (part.chain, True)}
+    if part.b is not None:
+        pairs = {(x, y) for (x, lx), (y, ly) in product(numbers, numbers) if lx == part.n and ly <= part.b}
+    if part.chain is not None:
+        pairs = {p for p in pairs if chain_of(*p, part.n, base) == (part.chain, True)}
+    return {p for p in pairs if only_the_first_carry_is_made(*p, part.n, base)} if part.ripple else pairs
 
 
 def as_ints(pairs, base: int) -> list[tuple[int, int]]:
@@ -158,8 +173,8 @@ digit_sets = st.sampled_from(["0", "6-9", "02468", "13579", "a-f", "z", "1-1"])
 options = st.lists(
     st.builds("digits={}".format, digit_sets)
     | st.builds("place{}={}".format, st.integers(0, 30), digit_sets)
-    | st.builds("chain={}".format, st.integers(0, 99)),
-    min_size=1, max_size=4, unique_by=lambda option: option.split("=")[0],
+    | st.builds("{}={}".format, st.sampled_from(["chain", "ripple"]), st.integers(0, 99)),
+    min_size=1, max_size=4, unique_by=lambda option: option.split("=")[0].replace("ripple", "chain"),
 )  # fmt: skip
 weights = st.sampled_from(["", "2*", "0.5*", "1.0*", "1000000*", "0.00001*", "0.123456789*", "123456.75*"])
 parts = st.builds(
@@ -178,6 +193,11 @@ def test_a_domain_written_as_text_reads_back_as_itself_weights_included(text):
     assert again == d
     assert [part.weight for part in again.parts] == [part.weight for part in d.parts]
     assert str(again) == str(d)
+
+
+def test_a_range_of_lengths_is_short_for_a_union():
+    assert str(domain("2*D_1-3[digits=6-9]")) == "2*D_1[digits=6-9]+2*D_2[digits=6-9]+2*D_3[digits=6-9]"
+    assert domain("D_ab2-4+D_9") == domain("D_ab2+D_ab3+D_ab4+D_9")
 
 
 def test_spaces_in_a_domain_do_not_matter_and_a_domain_is_taken_as_it_is():
@@ -204,6 +224,9 @@ def test_spaces_in_a_domain_do_not_matter_and_a_domain_is_taken_as_it_is():
         ("D_4+", "''"),
         ("D_4++D_5", "''"),
         ("D_4-D_5", "'D_4-D_5'"),
+        ("D_5-4", "ranges lowest first"),
+        ("D_1-200", "at most 100 lengths"),
+        ("D_4[chain=1,ripple=2]", "'ripple=2'"),
         ("D_4;import os", "'D_4;importos'"),
         ("0*D_4", "weight must be above 0"),
         ("-1*D_4", "'-1*D_4'"),
@@ -247,6 +270,8 @@ def test_a_text_that_is_no_domain_is_refused_by_name(text, message):
         ("D_3[digits=0-4,chain=1]", 10, "'D_3[digits=0-4,chain=1]' is empty"),
         ("D_3[digits=5-9,chain=0]", 10, "'D_3[digits=5-9,chain=0]' is empty"),
         ("D_4+D_2[digits=0]", 10, "'D_2[digits=0]' is empty"),
+        ("D_4[b=5]", 10, "b is 1 to 4"),
+        ("D_ab4[b=1]", 10, "neither ab nor chain"),
     ],
 )
 def test_a_domain_without_pairs_is_refused_by_name(text, base, message):
@@ -259,3 +284,10 @@ def test_a_domain_without_pairs_is_refused_by_name(text, base, message):
 def test_a_domain_too_large_to_list_says_so(text):
     with pytest.raises(ArithlabError, match="too many pairs to list"):
         domain(text).pairs(10)
+
+
+def test_the_longest_ripple_holds_the_worst_case():
+    a, b = domain("D_4[ripple=4]").sample(rng(), 200_000, 10)
+    found = set(as_ints((a, b), 10))
+    assert (9999, 1) in found
+    assert all(x + y >= 10_000 and x // 10 + y // 10 == 999 for x, y in found)

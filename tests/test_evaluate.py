@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from arithlab import answer, domain, equivalence, evaluate, length_map, place_accuracy, predict, task
+from arithlab import Experiment, answer, domain, equivalence, evaluate, length_map, place_accuracy, predict, task
 from arithlab.arithmetic import batches
 from arithlab.arithmetic import digits as dg
 from arithlab.errors import ArithlabError
-from arithlab.training.evaluate import exact_matches, test_domain, wilson
+from arithlab.model.transformer import Probe
+from arithlab.training.evaluate import carry_accuracy, exact_matches, test_domain, wilson
 
 pytest_plugins = ["training_fixtures"]
 
@@ -258,3 +259,25 @@ def test_what_makes_no_sense_is_refused(call, padded):
 
 def test_the_right_task_may_be_named_beside_a_run(padded):
     assert evaluate(padded, [2], on=" add ", n=20)["exact_match"].tolist() == [1]
+
+
+def test_accuracy_by_longest_carry_chain_adds_up_to_the_whole(padded):
+    table, whole = carry_accuracy(padded, [1, 2, 3], n=500), evaluate(padded, [1, 2, 3], n=500)
+    for digits, rows in table.groupby("digits"):
+        [row] = whole[whole["digits"] == digits].to_dict("records")
+        assert rows["n"].sum() == row["n"]
+        assert (rows["exact_match"] * rows["n"]).sum() == pytest.approx(row["exact_match"] * row["n"])
+        assert rows["chain"].tolist() == list(range(digits + 1))
+    alone = evaluate(padded, ["D_3[chain=0]"], n=500)["exact_match"][0]
+    assert alone == pytest.approx(table[(table["digits"] == 3) & (table["chain"] == 0)]["exact_match"].item(), abs=0.1)
+
+
+def test_a_probe_changes_what_is_tested(padded):
+    plain, hot = (evaluate(padded, [2], n=300, probe=x)["exact_match"][0] for x in (None, Probe(temperature=9.0)))
+    assert hot < plain
+    assert evaluate(padded, [2], n=300, probe=Probe(temperature=1.0, attention=None))["exact_match"][0] == plain
+
+
+def test_test_domains_follow_the_training_domain():
+    assert Experiment(task="mul", train="D_1-5[b=1]", format="aligned repeated").test_family == "D[b=1]"
+    assert str(test_domain("D[b=1]", 500)) == "D_500[b=1]"

@@ -173,9 +173,9 @@ def test_any_values_make_an_experiment_or_an_error_of_the_package(changes):
 sound = st.fixed_dictionaries({}, optional={
     "task": st.sampled_from(["add", "mul", "add mod 101", "mul mod 50 base 7", "add base 2"]),
     "train": st.sampled_from(["D_1", "D_4", "D_ab2", "D_3+2*D_4", "D_4[digits=0-1]", "D_5[chain=2]"]),
-    "format": st.sampled_from(["padded 9", "unpadded", "p1", "p2 5", "padded 7 operands high answer high"]),
+    "format": st.sampled_from(["padded 9", "aligned", "p1", "p2 5", "padded 7 operands high answer high"]),
     "size": st.sampled_from(["1-1-8", "2-2-16", "nano"]),
-    "positions": st.sampled_from(["none", "learned", "sinusoidal", "rope", "alibi", "t5", "shaw"]),
+    "positions": st.sampled_from(["none", "learned", "sinusoidal", "rope", "t5", "fire randomized", "coupled"]),
     "steps": st.integers(1, 10**9), "lr": st.floats(0, 1), "dropout": st.floats(0, 1, exclude_max=True),
     "seed": st.integers(0, 2**63 - 1), "pairs": st.none() | st.integers(1, 10**6), "context": st.just(300),
 })  # fmt: skip
@@ -187,3 +187,13 @@ def test_sound_experiments_are_accepted_and_read_their_own_examples(changes):
     a, b = made.train_domain.sample(np.random.default_rng(0), 3, made.base)
     ids = torch.from_numpy(made.format_.encode(made.task_, a, b).ids).long()
     assert made.model()(ids[:, :-1]).shape == (3, ids.shape[1] - 1, len(made.format_.vocabulary(made.task_)))
+
+
+@pytest.mark.parametrize(
+    ("positions", "fmt"),
+    [("rope randomized", "unpadded"), ("clipped places", "unpadded answer high"), ("coupled", "unpadded answer high")],
+)
+def test_positions_that_need_the_length_of_the_answer_are_refused(positions, fmt):
+    with pytest.raises(ConfigError, match="use 'aligned' instead"):
+        Experiment(positions=positions, format=fmt)
+    Experiment(positions=positions, format=fmt.replace("unpadded", "aligned"))

@@ -14,6 +14,7 @@ orders = st.sampled_from(["", " operands high", " answer high", " operands high 
 formats = (
     st.builds("padded {}{}".format, st.integers(1, 12), orders)
     | st.builds("unpadded{}".format, orders)
+    | st.builds("aligned{}".format, orders)
     | st.just("p1")
     | st.builds("p2 {}".format, st.integers(1, 12))
 ).map(format_)
@@ -98,6 +99,9 @@ def test_the_format_of_paper_2_is_digits_only(text, a, b, wanted, supervised):
         ("unpadded", "add", "943+507=4501;"),
         ("unpadded operands high answer high", "mul", "349*705=246045;"),
         ("padded 9", "add base 16", "d51000000+1c2000000=e140000000"),
+        ("aligned", "add", "943+507=4501"),
+        ("aligned operands high answer high", "mul", "349*705=246045"),
+        ("aligned", "add mod 1000", "943+507=450"),
     ],
 )
 def test_examples_are_written_as_documented(text, t, wanted):
@@ -113,11 +117,11 @@ def test_unpadded_rows_of_different_length_are_filled_up_on_the_right():
 
 
 @given(formats, tasks, operands)
-def test_decoding_from_the_first_supervised_token_on_gives_the_answer_back(fmt, t, pairs):
+def test_decoding_the_supervised_tokens_gives_the_answer_back(fmt, t, pairs):
     tokens = full(encode_if_it_fits(fmt, t, pairs))
     limit = t.base ** (fmt.width or 9)
     for row, (a, b) in enumerate(pairs):
-        answer = tokens.ids[row, np.argmax(tokens.supervised[row]) :]
+        answer = tokens.ids[row, tokens.supervised[row]]
         assert fmt.decode(t, answer) == np.base_repr(t.compute(a % limit, b % limit), t.base).lower()
 
 
@@ -183,6 +187,9 @@ def test_the_longest_unpadded_example_is_as_long_as_announced():
         ("p1", "add", [-1, -1]),
         ("unpadded", "add", [3, -1]),
         ("unpadded operands high", "add", [-1, -1]),
+        ("aligned", "add", [3, -1]),
+        ("aligned answer high", "add", [3, 4]),
+        ("remainders", "add mod 101", [3, 3]),
     ],
 )
 def test_separators_stand_one_place_beside_their_number(text, t, places):
@@ -249,6 +256,9 @@ def test_a_format_written_as_text_reads_back_as_itself(fmt):
         ("padded 9 high", "'padded 9 high'"),
         ("padded 9 answer low", "'padded 9 answer low'"),
         ("unpadded 9", "'unpadded 9'"),
+        ("unpadded repeated", "'unpadded repeated'"),
+        ("aligned 9", "'aligned 9'"),
+        ("remainders answer high", "'remainders answer high'"),
         ("p1 20", "'p1 20'"),
         ("p1 answer high", "'p1 answer high'"),
         ("p2", "'p2'"),
@@ -265,3 +275,55 @@ def test_a_text_that_is_no_format_is_refused_by_name(text, message):
     with pytest.raises(ArithlabError) as error:
         format_(text)
     assert message in str(error.value)
+
+
+def test_aligned_operands_take_as_many_places_as_the_longer_one():
+    fmt, add = format_("aligned"), task("add")
+    assert rendered(fmt, add, encode(fmt, add, [(7, 705)])) == "700+507=2170"
+    assert rendered(fmt, add, encode(fmt, add, [(7, 705), (1, 2)]), row=1) == "1+2=30" + "<pad>" * 6
+    assert fmt.length(add, 3) == 12
+
+
+def test_examples_of_one_length_share_one_layout():
+    fmt, add = format_("aligned"), task("add")
+    assert encode(fmt, add, [(7, 705), (100, 0)]).place.shape == (1, 12)
+    assert encode(fmt, add, [(7, 705), (1, 2)]).place.shape == (2, 12)
+
+
+def test_a_repeated_multiplier_stands_at_every_place():
+    fmt, mul = format_("aligned repeated"), task("mul")
+    assert rendered(fmt, mul, encode(fmt, mul, [(349, 7)])) == "943*777=3442"
+    assert fmt.length(mul, 3) == 12
+    assert fmt.decode(mul, encode(fmt, mul, [(349, 7)]).ids[0, -4:]) == "2443"
+    with pytest.raises(ArithlabError, match="D_5"):
+        encode(fmt, mul, [(349, 70)])
+
+
+@given(st.integers(2, 300), st.integers(2, 36), operands)
+def test_the_scratchpad_is_the_running_remainder_from_the_highest_place_down(p, base, pairs):
+    fmt, t = format_("remainders"), Task("add", p, base)
+    tokens, vocabulary = full(encode(fmt, t, pairs)), fmt.vocabulary(t)
+    for row, (a, b) in enumerate(pairs):
+        here = tokens.role[row] == ROLE["r"]
+        assert np.array_equal(here, tokens.supervised[row])
+        for token, place in zip(tokens.ids[row, here], tokens.place[row, here], strict=True):
+            assert vocabulary[token] == f"[{(a // base**place + b // base**place) % p}]"
+        answer = tokens.ids[row, here]
+        assert fmt.decode(t, answer) == np.base_repr((a + b) % p, base).lower()
+        assert place == 0
+        assert len(answer) == max(len(np.base_repr(n, base)) for n in (a, b))
+        assert (tokens.role[row] != ROLE["pad"]).sum() == fmt.length(t, len(answer))
+
+
+def test_a_wrong_answer_changes_only_the_last_remainder():
+    fmt, t = format_("remainders"), task("add mod 101")
+    truth, fake = encode(fmt, t, [(349, 705)]), encode(fmt, t, [(349, 705)], [77])
+    assert np.flatnonzero(truth.ids != fake.ids).tolist() == [truth.ids.shape[1] - 1]
+    assert fmt.vocabulary(t)[fake.ids[0, -1]] == "[77]"
+    assert fmt.decode(t, np.array([3])) == "?"
+
+
+@pytest.mark.parametrize("t", ["add", "mul mod 101", "add mod 10001"])
+def test_remainders_are_for_sums_modulo_a_number_of_tokens(t):
+    with pytest.raises(ArithlabError, match="remainders"):
+        encode(format_("remainders"), task(t), [(1, 2)])

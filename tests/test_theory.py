@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from arithlab import Experiment
 from arithlab.arithmetic import digits as dg
 from arithlab.arithmetic import theory
 from arithlab.arithmetic.domains import domain
@@ -230,3 +231,48 @@ def test_unknown_positions_and_impossible_domains_are_refused_by_name():
         predicted_function(task("add"), domain("D_4"), "ropes")
     with pytest.raises(ArithlabError, match="'6-9'"):
         predicted_function(task("add base 7"), domain("D_4[digits=6-9]"), "rope")
+
+
+@pytest.mark.parametrize(
+    ("text", "train", "positions", "fmt", "invariant", "because"),
+    [
+        ("add", "D_1-5", "clipped places window 1", "aligned", True, "a window hides the rest"),
+        ("add", "D_1-5", "clipped places", "aligned", True, "attention may spread"),
+        ("add", "D_1-5", "rope places", "unpadded", True, "attention may spread"),
+        ("add", "D_1-5", "rope", "aligned", False, "distance in tokens"),
+        ("add", "D_1-5", "clipped window 1", "aligned", False, "distance in tokens"),
+        ("add", "D_1-5", "rope", "padded 40", True, "equally far apart in tokens"),
+        ("add", "D_1-5", "fire", "padded 40", True, "equally far apart in tokens"),
+        ("add", "D_1-5", "fire randomized", "padded 40", False, "random gaps"),
+        ("add", "D_1-5", "learned places", "aligned", False, "never seen"),
+        ("add", "D_1-5", "none", "aligned", False, "never seen"),
+        ("add", "D_1-5", "coupled", "aligned", True, "random offsets"),
+        ("add", "D_1-5", "abacus", "aligned", True, "random offsets"),
+        ("mul", "D_1-5", "clipped places window 1", "aligned", False, "digits at every distance"),
+        ("mul", "D_1-5[b=1]", "clipped places window 1", "aligned repeated", True, "same at every place"),
+        ("mul", "D_1-5[b=1]", "sinusoidal", "aligned repeated", False, "never seen"),
+        ("add mod 101", "D_ab1-5", "clipped places window 1", "aligned", False, "depends on its place"),
+        ("add mod 101", "D_ab1-5", "clipped places window 1", "remainders", True, "same at every place"),
+        ("add mod 101", "D_ab1-5", "rope", "remainders", False, "distance in tokens"),
+        ("add mod 100", "D_ab1-5", "learned", "aligned", True, "the last 5 digits decide"),
+        ("add", "D_4[place0=0]", "clipped places window 1", "aligned", False, "never varies"),
+    ],
+)
+def test_invariance_is_told_with_its_reason(text, train, positions, fmt, invariant, because):
+    found, reason = theory.invariance(task(text), domain(train), positions, fmt)
+    assert found == invariant
+    assert because in reason
+    [row] = theory.predict(task(text), domain(train), positions, [9], fmt)
+    assert row["reason"] == reason
+    assert (row["predicted_accuracy"] == 1) == invariant
+
+
+def test_a_format_that_does_not_fit_the_task_has_no_prediction():
+    with pytest.raises(ArithlabError, match="remainders"):
+        theory.predict(task("add"), domain("D_4"), "rope", [9], "remainders")
+
+
+def test_a_prediction_depends_on_the_format_of_the_experiment():
+    e = Experiment(task="add mod 101", train="D_ab1-5", positions="clipped places window 1", format="remainders")
+    assert str(e.predicted) == "(a + b) mod 101"
+    assert str(e.with_(format="aligned").predicted) == "((a mod 10^5) + (b mod 10^5)) mod 101"

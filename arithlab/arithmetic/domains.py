@@ -6,6 +6,8 @@
 `D_3[digits=6-9]`      a gap: only these digits occur (a range, or a list such as 02468)
 `D_3[place0=0]`        only these digits occur at this place (place 0 = units)
 `D_9[chain=4]`         a + b has exactly 4 carries, at neighbouring places
+`D_9[ripple=8]`        the same, but every carry behind the first is only passed on (digits that sum to base - 1): what
+                       stands at one place decides the next 8, as in 99999999 + 1
 `D_5[b=1]`             a has exactly 5 digits, b at most 1
 `D_1-5`                short for D_1+D_2+D_3+D_4+D_5; weights and options go to each
 """
@@ -24,7 +26,8 @@ MAX_WEIGHT = 1_000_000_000
 MAX_PARTS = 100
 _PART = re.compile(r"(?:([0-9]+(?:\.[0-9]+)?)\*)?D_(ab)?([0-9]{1,6})(?:-([0-9]{1,6}))?(?:\[([^\[\]]*)\])?")
 _HELP = (
-    "write for example D_4, D_ab4, D_4+D_5, D_1-5, 3*D_4+D_5, D_3[digits=6-9], D_3[place0=0], D_9[chain=4] or D_5[b=1]"
+    "write for example D_4, D_ab4, D_4+D_5, D_1-5, 3*D_4+D_5, D_3[digits=6-9], D_3[place0=0], D_9[chain=4], "
+    "D_9[ripple=8] or D_5[b=1]"
 )
 
 
@@ -37,13 +40,14 @@ class Part:
     digits: str | None = None  # symbols that may occur; None = all
     places: tuple[tuple[int, str], ...] = ()  # (place, symbols that may occur there)
     chain: int | None = None  # exactly this many carries, all neighbours
+    ripple: bool = False  # all of them but the first only passed on
     b: int | None = None  # the second operand has at most so many digits, the first exactly n; None = see `both`
     weight: float = 1.0
 
     def __str__(self) -> str:
         options = [f"digits={self.digits}"] if self.digits is not None else []
         options += [f"place{place}={symbols}" for place, symbols in self.places]
-        options += [f"chain={self.chain}"] if self.chain is not None else []
+        options += [f"{'ripple' if self.ripple else 'chain'}={self.chain}"] if self.chain is not None else []
         options += [f"b={self.b}"] if self.b is not None else []
         weight = "" if self.weight == 1 else np.format_float_positional(self.weight, trim="-") + "*"
         return f"{weight}D_{'ab' if self.both else ''}{self.n}" + (f"[{','.join(options)}]" if options else "")
@@ -237,21 +241,21 @@ def _parse_parts(text: str) -> list[Part]:
         )
     if weight is not None and not 0 < float(weight) <= MAX_WEIGHT:
         raise ArithlabError(f"domain {shorten(text)}: a weight must be above 0 and at most {MAX_WEIGHT:,}.")
-    digits, chain, b, places = None, None, None, {}
+    digits, chain, ripple, b, places = None, None, False, None, {}
     for option in filter(None, (options or "").split(",")):
         name, _, value = option.partition("=")
         if name == "digits" and re.fullmatch(r"[0-9a-z]-[0-9a-z]|[0-9a-z]+", value):
             digits = value
         elif re.fullmatch(r"place[0-9]{1,6}", name) and re.fullmatch(r"[0-9a-z]-[0-9a-z]|[0-9a-z]+", value):
             places[int(name[5:])] = value
-        elif name == "chain" and re.fullmatch(r"[0-9]{1,6}", value):
-            chain = int(value)
+        elif name in ("chain", "ripple") and re.fullmatch(r"[0-9]{1,6}", value) and chain is None:
+            chain, ripple = int(value), name == "ripple"
         elif name == "b" and re.fullmatch(r"[0-9]{1,6}", value):
             b = int(value)
         else:
             raise ArithlabError(f"domain option {shorten(option)}: {_HELP}.")
     found = tuple(sorted(places.items()))
-    return [Part(length, bool(both), digits, found, chain, b, float(weight or 1)) for length in lengths]
+    return [Part(length, bool(both), digits, found, chain, ripple, b, float(weight or 1)) for length in lengths]
 
 
 def _digit_set(symbols: str, base: int) -> np.ndarray:
@@ -289,7 +293,8 @@ def _chain_tables(part: Part, base: int) -> tuple[dict, np.ndarray]:
         total = grid.astype(int).sum(1)
         for carry_in in (0, 1):
             out = total + carry_in >= base
-            tables[place, carry_in, 1], tables[place, carry_in, 0] = grid[out], grid[~out]
+            passed = out & (total == base - 1) if part.ripple and carry_in else out
+            tables[place, carry_in, 1], tables[place, carry_in, 0] = grid[passed], grid[~out]
     has = {key: bool(len(rows)) for key, rows in tables.items()}
 
     def missing(carry_in: int, carry_out: int) -> np.ndarray:  # running count of places without such a pair

@@ -131,6 +131,7 @@ def invariance(task: Task, train: Domain, positions: str, format: str | Format =
     (False, 'the distance in tokens between digits of one place grows with the length')
     """
     chosen, fmt, n = encoding(positions), format_(format), train.digits
+    fmt.check(task, 1)
     if _unread(task, train):
         return False, "training never varies some places, which are therefore not read"
     if task.modulus is not None:

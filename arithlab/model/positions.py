@@ -1,8 +1,8 @@
 """Positional encodings, all behind one switch in the same block.
 
 A class says how it enters the block by overriding one or more of `embed`, `rotate` and `bias`; positions are
-token positions or places, as the encoding's text says (see arithmetic.encodings). A new encoding is one short
-class and one line in POSITIONS, and its name in arithmetic.encodings, where theory says what to expect of it.
+token positions or places, as the encoding's text says. A new encoding is one short class, one line in POSITIONS,
+and its name in arithmetic.encodings.
 
 Shapes: B batch, H heads, Q queries, K keys, D width of a head. `at` holds positions, whole numbers from 0, of
 shape (T,), or (B or 1, T) where they are places.
@@ -183,8 +183,7 @@ class Shaw(Positions):
 class Kerple(Positions):
     """-r1 log(1 + r2 distance) with learned r1, r2 > 0 per head (Kerple, log variant).
 
-    Source: Chi et al. 2022, arXiv 2205.09921, corollary 1. Kept positive as exponentials; the start is
-    that of the authors on average: r1 = 1, r2 = 1/2.
+    Source: Chi et al. 2022, arXiv 2205.09921, corollary 1. Logarithms of r1 and r2 are learned, from 1 and 1/2.
     """
 
     def __init__(self, width: int, heads: int, context: int):
@@ -240,9 +239,9 @@ class Clipped(Positions):
 
 
 class Coupled(Learned):
-    """A learned vector per place, shared by operands, answer and the signs beside them; a random offset in training.
+    """A learned vector per place, whatever the role, with a random offset in training, none when tested.
 
-    Source: position coupling, Cho et al. 2024, arXiv 2405.20671, section 3. Without offset when tested.
+    Source: position coupling, Cho et al. 2024, arXiv 2405.20671, section 3.
     """
 
     rows = 256
@@ -259,9 +258,9 @@ class Coupled(Learned):
 
 
 class Abacus(Coupled):
-    """A learned vector per place of a digit, none of it for signs; a random offset in training.
+    """As Coupled, but all signs share one vector that says nothing of their place.
 
-    Source: Abacus embeddings, McLeish et al. 2024, arXiv 2405.17399, section 3.1. Without offset when tested.
+    Source: Abacus embeddings, McLeish et al. 2024, arXiv 2405.17399, section 3.1.
     """
 
     def measure(self, layout: Layout, batch: int) -> Tensor:

@@ -12,7 +12,7 @@ from ..arithmetic.formats import ROLES, Format
 from ..arithmetic.tasks import Task
 from .plots import COLOURS, GREY, look, style
 
-SHADES = {"a": COLOURS[0], "b": COLOURS[1], "c": COLOURS[2]}
+SHADES = {"a": COLOURS[0], "b": COLOURS[1], "c": COLOURS[2], "r": COLOURS[2]}
 
 
 def token_strip(task: Task, formats: Mapping[str, Format], question: str) -> go.Figure:
@@ -31,7 +31,7 @@ def token_strip(task: Task, formats: Mapping[str, Format], question: str) -> go.
             x=list(range(len(symbols))),
             y=[y] * len(symbols),
             mode="markers+text",
-            text=[f"<b>{s[:1] if s[0] != '<' else s[1]}</b>" for s in symbols],
+            text=[f"<b>{s[1:-1] if s[0] == '[' else s[:1] if s[0] != '<' else s[1]}</b>" for s in symbols],
             textfont={"color": "white", "size": 13},
             showlegend=False,
             marker={"symbol": "square", "size": 24, "color": [SHADES.get(role, "#666666") for role in roles]},

@@ -16,7 +16,6 @@ import plotly.graph_objects as go
 from ..arithmetic import batches
 from ..arithmetic import digits as dg
 from ..arithmetic.tasks import Task, task
-from ..arithmetic.theory import predicted_function
 from ..errors import ArithlabError
 from ..model.positions import POSITIONS
 from ..model.transformer import SIZES
@@ -177,7 +176,7 @@ class TaskPicker(w.VBox):
         table = pd.DataFrame({"digits": e.test_lengths})
         for name, frame in columns.items():
             table[f"{name} (%)"] = (100 * frame["predicted_accuracy"]).round(2)
-        computes = "; ".join(f"{name}: {predicted_function(e.task_, e.train_domain, name)}" for name in names)
+        computes = "; ".join(f"{name}: {e.with_(positions=name).predicted}" for name in names)
         seconds = e.steps * seconds_per_step(e) * len(experiments)
         return (
             f"<p>Example: {html.escape(e.task_.write_question(a[0], b[0]))} = {answer}. "

@@ -11,7 +11,7 @@ from ..arithmetic import digits as dg
 from ..arithmetic.tasks import Task
 from ..errors import ArithlabError, shorten
 from ..model.positions import Layout
-from ..model.transformer import Cache
+from ..model.transformer import Cache, Probe
 from .runs import Run
 
 
@@ -57,8 +57,8 @@ def answerer(model: Run | Answerer | Callable[[str], str]) -> Answerer:
     return call
 
 
-def answer(run: Run, questions: list[str]) -> list[str]:
-    """What the run's model answers, decoded greedily with a cache of keys and values.
+def answer(run: Run, questions: list[str], probe: Probe | None = None) -> list[str]:
+    """What the run's model answers, decoded greedily with a cache of keys and values; a probe may change attention.
 
     Anything in an answer that is no digit shows as `?`. Raises ArithlabError for a question that the
     run's task or format cannot take.
@@ -74,12 +74,12 @@ def answer(run: Run, questions: list[str]) -> list[str]:
     for rows in groups.values():
         width = max(max(len(operands[i][0]), len(operands[i][1])) for i in rows)
         a, b = (np.concatenate([dg.fit_width(operands[i][side][None], width) for i in rows]) for side in (0, 1))
-        for i, ids in zip(rows, _decode(run, a, b), strict=True):
+        for i, ids in zip(rows, _decode(run, a, b, probe), strict=True):
             answers[i] = e.format_.decode(e.task_, ids)
     return answers
 
 
-def _decode(run: Run, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _decode(run: Run, a: np.ndarray, b: np.ndarray, probe: Probe | None = None) -> np.ndarray:
     """Greedy continuations of prompts of one length: token ids (N, S)."""
     e = run.experiment
     vocabulary = e.format_.vocabulary(e.task_)
@@ -91,7 +91,7 @@ def _decode(run: Run, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     cache, written, read = Cache(), [], prompt
     with torch.inference_mode():
         for _ in range(tokens.tail):
-            read = run.model(read, tail=1, cache=cache, layout=layout).argmax(-1)
+            read = run.model(read, tail=1, probe=probe, cache=cache, layout=layout).argmax(-1)
             written.append(read)
             if end is not None and all((torch.cat(written, 1) == end).any(1)):
                 break

@@ -104,11 +104,13 @@ def evaluate(
     n: int = 10_000,
     on: str | Task | None = None,
     predicted: Function | None = None,
+    probe: Probe | None = None,
 ) -> pd.DataFrame:
     """One row per test length: exact match with the truth and agreement with the predicted function.
 
     model: a run, or anything that answers question strings (then give the task as `on`, and the function
-    to compare with as `predicted`; without it agreement is empty). digits: lengths, tested in the papers'
+    to compare with as `predicted`; without it agreement is empty). probe: changes a run's attention while it is
+    tested, as in `Probe(temperature=0.5, attention=None)`. digits: lengths, tested in the papers'
     family of domains, or domains as text such as `D_9[chain=4]`. Columns: domain, digits, n,
     exact_match, low, high (95 % Wilson interval), agreement, agreement_low, agreement_high. Small domains
     are tested whole: n is then the number of their test pairs.
@@ -118,6 +120,7 @@ def evaluate(
     """
     _check_count(n)
     judge = _judge(model, on, predicted)
+    judge.probe = probe
     if test_family is None and isinstance(model, Run):
         test_family = model.experiment.test_family
     family = test_family or ("D" if judge.task.modulus is None else "D_ab")
@@ -167,6 +170,33 @@ def length_map(
                 hits, agree = judge.compare(a[keep], b[keep])
                 row |= {"exact_match": hits.mean(), "agreement": None if agree is None else agree.mean()}
             rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def carry_accuracy(run: Run, digits: Sequence[int] = range(1, 10), *, n: int = 2_000) -> pd.DataFrame:
+    """Exact match by the longest carry chain of a + b: columns digits, chain, n, exact_match, low, high.
+
+    Random pairs hold few long chains; `evaluate(run, ["D_9[chain=9]", "D_9[ripple=9]"])` tests those alone.
+    """
+    _check_count(n)
+    e, rows = run.experiment, []
+    for length in digits:
+        a, b = batches.held_out_pairs(test_domain(e.test_family, length), e.base, n)
+        hits = _judge(run, None, None).matches(a, b, e.task_.compute_digits(a, b))
+        chains = dg.longest_chain(a, b, e.base)
+        for chain in np.unique(chains).tolist():
+            here = hits[chains == chain]
+            low, high = wilson(here.sum(), len(here))
+            rows.append(
+                {
+                    "digits": length,
+                    "chain": chain,
+                    "n": len(here),
+                    "exact_match": here.mean(),
+                    "low": low,
+                    "high": high,
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -220,19 +250,23 @@ class _Judge:
     """Decides which answers of a model equal given ones; runs take the one-pass way, answerers write theirs."""
 
     def __init__(self, model: Run | Answerer, t: Task, predicted: Function | None):
-        self.model, self.task, self.predicted = model, t, predicted
+        self.model, self.task, self.predicted, self.probe = model, t, predicted, None
 
     def compare(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Matches with the truth, and with the predicted function where there is one."""
-        hits = self.matches(a, b, self.task.compute_digits(a, b))
-        return hits, None if self.predicted is None else self.matches(a, b, self.predicted(a, b))
+        truth = self.task.compute_digits(a, b)
+        hits = self.matches(a, b, truth)
+        if self.predicted is None:
+            return hits, None
+        predicted = self.predicted(a, b)
+        return hits, hits if np.array_equal(predicted, truth) else self.matches(a, b, predicted)
 
     def matches(self, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
         """Whether the answers to a, b are c: bool (N,)."""
         if isinstance(self.model, Run):
             e = self.model.experiment
             e.check_length(int(max(dg.lengths(a).max(), dg.lengths(b).max())))
-            return exact_matches(self.model.model, e.format_.encode(e.task_, a, b, c))
+            return exact_matches(self.model.model, e.format_.encode(e.task_, a, b, c), self.probe)
         questions = [self.task.write_question(x, y) for x, y in zip(a, b, strict=True)]
         answers = self.model(questions)
         wanted = [dg.write(row) for row in c]

@@ -83,6 +83,7 @@ class Experiment:
         for needs, check in (
             ({"size"}, lambda: self.shape),
             ({"size", "positions"}, lambda: check_rope(self.shape, self.positions)),
+            ({"format", "positions"}, self._check_layout),
             ({"task", "train"}, lambda: self.train_domain.check(self.base)),
             ({"task", "train", "format"}, lambda: self.format_.check(self.task_, self.train_domain.digits)),
             ({"task", "train", "format", "size", "positions", "context"}, self._check_context),
@@ -93,6 +94,15 @@ class Experiment:
                 except ArithlabError as error:
                     wrong |= needs
                     yield error
+
+    def _check_layout(self) -> None:
+        """Positions that can only be known once the answer is written are of no use for writing it."""
+        chosen, fmt = self.encoding, self.format_
+        if fmt.name == "unpadded" and (chosen.randomized or (chosen.places and fmt.answer == "high")):
+            raise ArithlabError(
+                f"positions {self.positions!r} need the length of the answer beforehand, and the format "
+                f"{self.format!r} leaves it open: use 'aligned' instead."
+            )
 
     def _check_context(self) -> None:
         needed = self._needed_context()
