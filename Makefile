@@ -1,6 +1,6 @@
 # The two commands: `make study` trains and executes the series, `make test` runs the tests.
 .DEFAULT_GOAL := help
-.PHONY: help setup study lab test bench clean
+.PHONY: help setup study lab test bench growth clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,6 +12,7 @@ help:
 	@echo "make lab     open JupyterLab on the first notebook"
 	@echo "make test    run the test suite"
 	@echo "make bench   measure speed against a textbook loop, write outputs/bench.json"
+	@echo "make growth  measure how time and memory grow, write outputs/growth.html"
 	@echo "make setup   set up .venv alone; the others do it too when it is needed"
 
 setup: $(READY)
@@ -34,6 +35,9 @@ test: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/run.py
+
+growth: $(READY)
+	@$(BIN)/python benchmarks/growth.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -6,8 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arithlab.arithmetic import digits as dg
-from arithlab.arithmetic.batches import TEST_SHARE, held_out_pairs, is_test_pair, train_pairs, train_pool
+from arithlab.arithmetic.batches import (
+    TEST_SHARE,
+    TrainingBatches,
+    held_out_pairs,
+    is_test_pair,
+    train_pairs,
+    train_pool,
+)
 from arithlab.arithmetic.domains import domain
+from arithlab.arithmetic.formats import format_
+from arithlab.arithmetic.tasks import task
 from arithlab.errors import ArithlabError
 
 
@@ -153,3 +162,30 @@ def test_one_part_at_a_time_is_chosen_by_weight_as_a_function_of_seed_and_step()
     again = train_pairs(d, 10, 16, seed=5, step=199, one_part=True)
     assert np.array_equal(a, again[0])
     assert np.array_equal(b, again[1])
+
+
+@pytest.mark.parametrize(
+    ("train", "format_text", "pairs"),
+    [("D_4", "padded 9", None), ("D_1-3", "unpadded", None), ("D_1-3", "aligned", None), ("D_4", "p1", 50)],
+)
+def test_training_batches_are_a_function_of_seed_and_step_alone(train, format_text, pairs):
+    made = (task("add"), domain(train), format_(format_text), 8)
+    first, steps = TrainingBatches(*made, 3, pairs), [0, 1, 63, 64, 65, 200]
+    forward = [first(step) for step in steps]
+    for step, tokens in zip(reversed(steps), reversed(forward), strict=True):
+        for again in (first(step), TrainingBatches(*made, 3, pairs)(step)):
+            assert np.array_equal(again.ids, tokens.ids)
+            assert np.array_equal(again.place, tokens.place)
+            assert np.array_equal(again.supervised, tokens.supervised)
+    assert len({tokens.ids.tobytes() for tokens in forward}) == len(steps)
+    assert not np.array_equal(forward[0].ids, TrainingBatches(*made, 4, pairs)(0).ids)
+
+
+def test_training_batches_hold_right_sums_of_training_pairs():
+    made = TrainingBatches(task("add"), domain("D_3"), format_("padded 3"), 32, 0)
+    for step in (0, 5, 64):
+        ids = made(step).ids
+        a, b, c = ids[:, :3], ids[:, 4:7], ids[:, 8:]
+        assert ids.shape == (32, 12)
+        assert not is_test_pair(a, b).any()
+        assert np.array_equal(dg.add(a, b, 10), c)

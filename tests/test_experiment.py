@@ -18,7 +18,7 @@ DEFAULT = Experiment()
 CHANGES = {
     "task": "mul", "train": "D_3", "format": "padded 10", "size": "2-2-32", "positions": "rope", "steps": 7, "batch": 7,
     "optimizer": "adamw", "lr": 0.0125, "matrix_lr": 0.0125, "weight_decay": 0.0125, "dropout": 0.125, "warmup": 7,
-    "schedule": "constant", "pairs": 7, "context": 77, "seed": 7,
+    "schedule": "constant", "precision": "bfloat16", "pairs": 7, "context": 77, "seed": 7,
 }  # fmt: skip
 
 

@@ -4,9 +4,13 @@ import numpy as np
 
 from ..errors import ArithlabError
 from .domains import ENUMERABLE, Domain
+from .formats import Format, Tokens
+from .tasks import Task
 
 TEST_SHARE = 10  # one pair in TEST_SHARE is kept for testing, whatever the domain and the seed
 TRAIN, POOL, TEST = 0, 1, 2  # random streams of a seed
+
+BLOCK_STEPS, BLOCK_TOKENS = 64, 2**22  # batches made at once: at most so many steps, and so many tokens
 
 Pairs = tuple[np.ndarray, np.ndarray]
 
@@ -46,6 +50,32 @@ def train_pairs(
         weights = np.array([part.weight for part in domain.parts])
         domain = Domain((domain.parts[rng.choice(len(weights), p=weights / weights.sum())],))
     return _draw(domain, base, count, rng, test=False)
+
+
+class TrainingBatches:
+    """The encoded training batches of one seed, drawn and written many steps at a time.
+
+    A batch is a pure function of (seed, step) all the same: which block a step belongs to depends on nothing else.
+    """
+
+    def __init__(self, task: Task, domain: Domain, format_: Format, count: int, seed: int, pairs: int | None = None):
+        self.task, self.domain, self.format, self.count, self.seed = task, domain, format_, count, seed
+        self.pool = None if pairs is None else train_pool(domain, task.base, pairs, seed)
+        tokens = count * format_.length(task, domain.digits)
+        # where examples of one length share a layout, every step has a length of its own
+        self.steps = 1 if format_.by_length else max(1, min(BLOCK_STEPS, BLOCK_TOKENS // tokens))
+        self.block, self.tokens = -1, None
+
+    def __call__(self, step: int) -> Tokens:
+        """The batch of a step; arrays of shape (count, T), or (1, T) where all rows agree."""
+        block, k = divmod(step, self.steps)
+        if block != self.block:
+            rows = self.count * self.steps
+            drawn = (self.domain, self.task.base, rows, self.seed, block, self.pool, self.format.by_length)
+            self.block, self.tokens = block, self.format.encode(self.task, *train_pairs(*drawn))
+        here = slice(k * self.count, (k + 1) * self.count)
+        arrays = (self.tokens.ids, self.tokens.role, self.tokens.place, self.tokens.supervised)
+        return Tokens(*(array if len(array) == 1 else array[here] for array in arrays))
 
 
 def train_pool(domain: Domain, base: int, count: int, seed: int) -> Pairs:

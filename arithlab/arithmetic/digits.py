@@ -95,21 +95,29 @@ def lengths(digits: np.ndarray) -> np.ndarray:
     return np.where(nonzero.any(axis=1), top, 1)
 
 
+def longest(digits: np.ndarray) -> int:
+    """Digits of the longest number of a batch, leading zeros not counted.
+
+    >>> longest(np.array([[9, 4, 0], [1, 0, 0]]))
+    2
+    """
+    return 1 + max(np.flatnonzero(digits.any(axis=0)), default=0)
+
+
 def _carry(sums: np.ndarray, base: int) -> np.ndarray:
-    """Digits of numbers given as sums per place (int64, possibly above the base). Drops a final carry."""
+    """Digits of numbers given as sums per place (any integers that have room for a carry). Drops a final carry."""
     out = np.empty(sums.shape, np.uint8)
-    carry = np.zeros(len(sums), np.int64)
+    carry = np.zeros(len(sums), sums.dtype)
     for place in range(sums.shape[1]):
         carry += sums[:, place]
-        out[:, place] = carry % base
-        carry //= base
+        carry, out[:, place] = np.divmod(carry, sums.dtype.type(base))
     return out
 
 
 def add(a: np.ndarray, b: np.ndarray, base: int) -> np.ndarray:
     """a + b: shape (N, W + 1) for operands of W places."""
     width = max(a.shape[1], b.shape[1]) + 1
-    return _carry(fit_width(a, width).astype(np.int64) + fit_width(b, width), base)
+    return _carry(fit_width(a, width).astype(np.uint8) + fit_width(b, width), base)
 
 
 def multiply(a: np.ndarray, b: np.ndarray, base: int) -> np.ndarray:

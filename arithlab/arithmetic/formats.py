@@ -134,50 +134,49 @@ class Format:
     def encode(self, task: Task, a: np.ndarray, b: np.ndarray, c: np.ndarray | None = None) -> Tokens:
         """Tokens of examples; a, b, c are digit arrays (N, W). c defaults to the exact answer."""
         c = task.compute_digits(a, b) if c is None else c
-        self.check(task, int(max(dg.lengths(a).max(), dg.lengths(b).max())))
+        self.check(task, max(dg.longest(a), dg.longest(b)))
         if self.repeated and b[:, 1:].any():
             raise ArithlabError(
                 f"the format {str(self)!r} repeats a second operand of one digit: use a domain such as D_5[b=1]."
             )
-        count, vocabulary = len(a), self.vocabulary(task)
-        columns: list[np.ndarray] = []  # ids, then role, place, supervised, of each segment
+        return self._encode_rows(task, a, b, c) if self.width is None else self._encode_columns(task, a, b, c)
 
-        def number(role: str, digits: np.ndarray, order: str) -> None:
-            slots = np.arange(digits.shape[1])
-            place = slots if order == "units" else slots[::-1]
-            ids = digits[:, place] + zero
-            columns.append((ids, ROLE[role], place, role == "c"))
-
-        def mark(role: str, symbol: str, place: int, supervised: bool = False) -> None:
-            ids = np.full((count, 1), vocabulary.index(symbol))
-            columns.append((ids, ROLE[role], np.array([place]), supervised))
-
-        if self.width is None:
-            return self._encode_rows(task, a, b, c)
-        zero = vocabulary.index("0")
-        width, answer_width = self.width, self.answer_width(task)
-        a, b, c = dg.fit_width(a, width), dg.fit_width(b, width), dg.fit_width(c, answer_width)
+    def _encode_columns(self, task: Task, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Tokens:
+        """Padded formats: every example has the same roles and places."""
+        vocabulary, width, answer_width = self.vocabulary(task), self.width, self.answer_width(task)
+        operands = np.arange(width)[:: 1 if self.operands == "units" else -1]
+        answer = np.arange(answer_width)[:: 1 if self.answer == "units" else -1]
         after = width if self.operands == "units" else -1
         before = -1 if self.answer == "units" else answer_width
+        plus = "+" if self.name == "p1" else task.symbol
+        segments = [  # role, digits or symbol, places, supervised
+            ("a", a, operands, False),
+            ("op", plus, [after], False),
+            ("b", b, operands, False),
+            ("=", "=", [before], False),
+            ("c", c, answer, True),
+        ]
+        if self.name == "p2":
+            segments = segments[::2]
         if self.name == "p1":
-            mark("bos", "<bos>", width)
-        number("a", a, self.operands)
-        if self.name != "p2":
-            mark("op", "+" if self.name == "p1" else task.symbol, after)
-        number("b", b, self.operands)
-        if self.name != "p2":
-            mark("=", "=", before)
-        number("c", c, self.answer)
-        if self.name == "p1":
-            mark("end", ";", answer_width, True)
-            mark("eos", "<eos>", answer_width + 1, True)
-        ids = np.concatenate([ids for ids, *_ in columns], 1).astype(np.uint8)
-        return Tokens(
-            ids,
-            np.concatenate([np.full(ids.shape[1], role) for ids, role, *_ in columns])[None],
-            np.concatenate([place for *_, place, _ in columns])[None],
-            np.concatenate([np.full(ids.shape[1], flag) for ids, _, _, flag in columns])[None],
-        )
+            segments = [("bos", "<bos>", [width], False), *segments]
+            segments += [("end", ";", [answer_width], True), ("eos", "<eos>", [answer_width + 1], True)]
+        place = np.concatenate([places for *_, places, _ in segments])
+        role = np.concatenate([[ROLE[role]] * len(places) for role, _, places, _ in segments])
+        supervised = np.concatenate([[flag] * len(places) for *_, places, flag in segments])
+        zero, ids, start = vocabulary.index("0"), np.empty((len(a), len(place)), np.uint8), 0
+        for _, content, places, _ in segments:
+            columns = ids[:, start : start + len(places)]
+            start += len(places)
+            if isinstance(content, str):
+                columns[:] = vocabulary.index(content)
+                continue
+            # digit arrays may have fewer places than the format, or more, all of them zero
+            columns[:] = zero
+            have = min(content.shape[1], len(places))
+            target = columns if places[0] == 0 else columns[:, ::-1]
+            target[:, :have] += content[:, :have]
+        return Tokens(ids, role[None], place[None], supervised[None])
 
     def _encode_rows(self, task: Task, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Tokens:
         """Formats in which the places depend on the example: rows of one batch are padded on the right."""

@@ -71,8 +71,8 @@ class Trainer:
             chosen = [self.parameters[n] for n in matrices]
             self.optimizers.append(Muon(chosen, lr=rate(e.matrix_lr), momentum=0.95, weight_decay=e.weight_decay))
         self.peaks = [e.lr, e.matrix_lr]
-        self.pools = [e.pairs and batches.train_pool(e.train_domain, e.base, e.pairs, seed) for seed in self.seeds]
-        self.task, self.domain, self.format = e.task_, e.train_domain, e.format_
+        made = (e.task_, e.train_domain, e.format_, e.batch)
+        self.batches = [batches.TrainingBatches(*made, seed, e.pairs) for seed in self.seeds]
         self.graphs: dict[tuple, _Graph] | None = {} if on_gpu and not self.models[0].draws else None
 
     def _stack(self) -> None:
@@ -114,20 +114,17 @@ class Trainer:
 
         Batches of several seeds are padded to one length.
         """
-        e, rows = self.experiment, []
-        for seed, pool in zip(self.seeds, self.pools, strict=True):
-            pairs = batches.train_pairs(self.domain, e.base, e.batch, seed, step, pool, self.format.by_length)
-            rows.append(self.format.encode(self.task, *pairs))
+        rows = [batch(step) for batch in self.batches]
         length = max(tokens.ids.shape[1] for tokens in rows)
 
-        def stacked(name: str, count: int = 1) -> Tensor:
+        def stacked(name: str) -> Tensor:
             arrays = [getattr(tokens, name) for tokens in rows]
-            count = max(count, *(len(array) for array in arrays))
+            count = max(map(len, arrays))
             arrays = [np.broadcast_to(array, (count, array.shape[1])) for array in arrays]
             padded = np.stack([np.pad(array, ((0, 0), (0, length - array.shape[1]))) for array in arrays])
             return torch.from_numpy(padded).to(self.device, non_blocking=True)
 
-        ids, supervised = stacked("ids", e.batch).long(), stacked("supervised")
+        ids, supervised = stacked("ids").long(), stacked("supervised")
         tail = max(length - tokens.ids.shape[1] + tokens.tail for tokens in rows)
         targets = ids[..., -tail:].masked_fill(~supervised[..., -tail:], -100)
         return ids, targets, stacked("role").long(), stacked("place").long()
