@@ -1,6 +1,12 @@
 """The commands: their JSON, their exit status, and one clear sentence for every bad input."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -203,3 +209,30 @@ def test_doctor_finds_everything_the_tests_run_with(capsys, out):
     assert status == 0
     assert all(package["ok"] for package in found["packages"])
     assert {"torch", "plotly", "numpy"} <= {package["name"] for package in found["packages"]}
+    assert found["machine"]["packages come from"] == sys.prefix
+    assert "jupyter comes from" in found["machine"]
+
+
+def test_a_real_interrupt_of_train_ends_with_130_and_a_checkpoint(out):
+    words = [
+        Path(sys.executable).with_name("arithlab"),
+        "train",
+        "--train",
+        "D_1",
+        "--size",
+        "1-2-16",
+        "--steps",
+        "100000",
+    ]
+    process = subprocess.Popen([*words, "--digits", "1-3"], stderr=subprocess.PIPE, text=True, env=os.environ)
+    for _ in range(600):
+        time.sleep(0.1)
+        if list(out.glob("runs/*.holder")):
+            break
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted: stopped at step" in said
+    assert "Traceback" not in said
+    assert list(out.glob("runs/*/checkpoints/*.safetensors"))

@@ -1,5 +1,6 @@
 """The project itself: floors, quick import, versions in one place, no paths of any machine."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -64,6 +65,26 @@ def test_a_bare_machine_can_train_and_sweep_without_the_notebooks_packages(tmp_p
     assert "True" in done.stdout, done.stderr
     assert done.stdout.split()[-1] == "1"
     assert "pip install 'arithlab[dask]'" in done.stderr
+
+
+def test_no_text_is_executed_and_no_pickle_loaded():
+    for path in sorted((ROOT / "arithlab").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                assert getattr(node.func, "id", None) not in ("eval", "exec", "compile", "__import__"), path
+                assert ast.unparse(node.func) not in ("torch.load", "np.load", "os.system"), path
+                assert not any(word.arg == "shell" for word in node.keywords), path
+            elif isinstance(node, (ast.Import, ast.ImportFrom)):
+                names = {getattr(node, "module", None), *(alias.name for alias in node.names)}
+                assert not names & {"pickle", "cloudpickle", "joblib", "marshal", "shelve"}, path
+
+
+def test_jupyter_keeps_its_defaults():
+    for name in ("Makefile", "README.md", ".ci/run"):
+        text = (ROOT / name).read_text()
+        assert not re.search(r"--ip|0\.0\.0\.0|allow.root|token=|password=|disable_check_xsrf|jupyter trust", text), (
+            name
+        )
 
 
 def test_every_public_name_is_there():

@@ -4,8 +4,10 @@ import importlib.metadata
 import os
 import platform
 import re
+import shutil
 import sys
 import time
+from pathlib import Path
 
 import torch
 
@@ -38,6 +40,8 @@ def report() -> dict:
     step = seconds_per_step(Experiment(), "cpu")
     machine = {
         "python": platform.python_version() + (" in a virtual environment" if sys.prefix != sys.base_prefix else ""),
+        "packages come from": sys.prefix,
+        "jupyter comes from": _prefix_of("jupyter-lab"),
         "cores": os.cpu_count(),
         "torch threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none (a CPU is enough)",
@@ -46,6 +50,12 @@ def report() -> dict:
         "results go to": str(output_folder()),
     }
     return {"packages": packages, "machine": machine}
+
+
+def _prefix_of(command: str) -> str:
+    """Where a command is installed: another place than ours means that JupyterLab does not see our widgets."""
+    found = shutil.which(command)
+    return str(Path(found).parent.parent) if found else "nowhere: `source .venv/bin/activate` first"
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -251,6 +251,8 @@ def _die_with_parent() -> None:
     def watch() -> None:
         multiprocessing.parent_process().join()
         os.kill(os.getpid(), signal.SIGTERM)
+        with _ONE_RUN:  # free once the job has stopped
+            os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 
