@@ -226,6 +226,7 @@ def test_spaces_in_a_domain_do_not_matter_and_a_domain_is_taken_as_it_is():
         ("D_4-D_5", "'D_4-D_5'"),
         ("D_5-4", "ranges lowest first"),
         ("D_1-200", "at most 100 lengths"),
+        ("D_1-90[digits=0123456789abcdef]", "2,000 characters when written out"),
         ("D_4[chain=1,ripple=2]", "'ripple=2'"),
         ("D_4;import os", "'D_4;importos'"),
         ("0*D_4", "weight must be above 0"),

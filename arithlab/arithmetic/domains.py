@@ -23,7 +23,8 @@ from . import digits as dg
 
 ENUMERABLE = 20_000  # domains of at most this many pairs are tested whole, larger ones by sampling
 MAX_WEIGHT = 1_000_000_000
-MAX_PARTS = 100
+MAX_PARTS = 100  # of a range
+MAX_TEXT = 2_000
 _PART = re.compile(r"(?:([0-9]+(?:\.[0-9]+)?)\*)?D_(ab)?([0-9]{1,6})(?:-([0-9]{1,6}))?(?:\[([^\[\]]*)\])?")
 _HELP = (
     "write for example D_4, D_ab4, D_4+D_5, D_1-5, 3*D_4+D_5, D_3[digits=6-9], D_3[place0=0], D_9[chain=4], "
@@ -223,9 +224,14 @@ def domain(text: str) -> Domain:
     """The domain written as text; see the head of this file for the grammar."""
     if isinstance(text, Domain):
         return text
-    if not isinstance(text, str) or len(text) > 2_000:
+    if not isinstance(text, str) or len(text) > MAX_TEXT:
         raise ArithlabError(f"domain {shorten(text)}: {_HELP}.")
-    return Domain(tuple(part for piece in re.sub(r"\s", "", text).split("+") for part in _parse_parts(piece)))
+    made = Domain(tuple(part for piece in re.sub(r"\s", "", text).split("+") for part in _parse_parts(piece)))
+    if len(str(made)) > MAX_TEXT:  # a range is written out, and must be read again
+        raise ArithlabError(
+            f"domain {shorten(text)}: more than {MAX_TEXT:,} characters when written out; use fewer parts."
+        )
+    return made
 
 
 def _parse_parts(text: str) -> list[Part]:

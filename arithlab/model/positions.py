@@ -210,13 +210,10 @@ class Fire(Positions):
         self.up, self.down = nn.Linear(1, self.hidden), nn.Linear(self.hidden, heads)
         self.c, self.stretch = nn.Parameter(torch.tensor(0.1)), nn.Parameter(torch.tensor(1.0))
 
-    def psi(self, x: Tensor) -> Tensor:
-        """log(|c| x + 1)."""
-        return torch.log1p(self.c.abs() * x)
-
     def bias(self, q: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
         """f of the interpolated distance, shape (H, Q, K)."""
-        share = self.psi((queries - keys).abs()) / self.psi(torch.maximum(queries, 512 * self.stretch.abs()))
+        c, longest = self.c.abs(), torch.maximum(queries, 512 * self.stretch.abs())
+        share = torch.log1p(c * (queries - keys).abs()) / torch.log1p(c * longest)
         return self.down(torch.relu(self.up(share[..., None].to(self.c.dtype)))).movedim(-1, -3).to(q.dtype)
 
 
@@ -252,9 +249,8 @@ class Coupled(Learned):
     def measure(self, layout: Layout, batch: int) -> Tensor:
         """Places from 1, plus an offset of its own for each example in training: (B or 1, T)."""
         at = layout.place + 2  # row 0 is for what has no place
-        if not self.training:
-            return at
-        return at + torch.randint(max(1, self.rows - int(at.max())), (batch, 1)).to(at.device)
+        offsets = max(1, self.rows - int(at.max()))
+        return at + torch.randint(offsets, (batch, 1)).to(at.device) if self.training else at
 
 
 class Abacus(Coupled):

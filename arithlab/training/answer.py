@@ -1,7 +1,8 @@
 """Free-running answers: what a model writes when it is asked, token by token."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +14,8 @@ from ..errors import ArithlabError, shorten
 from ..model.positions import Layout
 from ..model.transformer import Cache, Probe
 from .runs import Run
+
+MANY = 100  # questions answered at once from which on several threads pay
 
 
 class Answerer(Protocol):
@@ -89,13 +92,24 @@ def _decode(run: Run, a: np.ndarray, b: np.ndarray, probe: Probe | None = None) 
     layout, prompt = Layout.of(tokens), torch.from_numpy(tokens.ids[:, : -tokens.tail]).long()
     end = vocabulary.index(";") if ";" in vocabulary else None
     cache, written, read = Cache(), [], prompt
-    with torch.inference_mode():
+    with torch.inference_mode(), _threads(1 if len(a) < MANY else torch.get_num_threads()):
         for _ in range(tokens.tail):
             read = run.model(read, tail=1, probe=probe, cache=cache, layout=layout).argmax(-1)
             written.append(read)
             if end is not None and all((torch.cat(written, 1) == end).any(1)):
                 break
     return torch.cat(written, 1).numpy()
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """So many threads inside the block: sharing out a single token costs more than it saves."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def rows_of(run: Run, questions: list[str]) -> list[dict]:
