@@ -23,6 +23,7 @@ _HOME = {
     "answer": "training.answer",
     "fit": "training.fit",
     "train": "training.fit",
+    "train_seeds": "training.fit",
     "evaluate": "training.evaluate",
     "length_map": "training.evaluate",
     "equivalence": "training.evaluate",

@@ -101,7 +101,7 @@ def longest(digits: np.ndarray) -> int:
     >>> longest(np.array([[9, 4, 0], [1, 0, 0]]))
     2
     """
-    return 1 + max(np.flatnonzero(digits.any(axis=0)), default=0)
+    return 1 + int(max(np.flatnonzero(digits.any(axis=0)), default=0))
 
 
 def _carry(sums: np.ndarray, base: int) -> np.ndarray:
