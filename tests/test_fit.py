@@ -180,6 +180,15 @@ def test_a_device_that_is_not_here_is_refused(device):
         choose_device(device)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here, and it works")
+def test_a_gpu_that_cannot_be_used_is_told_and_the_cpu_taken(brief, monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    run = train(BRIEF)
+    assert "The GPU cannot be used" in capsys.readouterr().err
+    assert run.summary["device"] == "cpu"
+    assert result(run) == result(brief)
+
+
 @pytest.mark.parametrize(
     ("schedule", "middle", "last"), [("linear", 0.5, 0.01), ("cosine", 0.55, 0.1), ("constant", 1, 1)]
 )

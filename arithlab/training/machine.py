@@ -1,6 +1,7 @@
 """What training needs of the machine: a device, memory, and conditions that decide which bytes come out."""
 
 import platform
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,7 +16,13 @@ from .experiment import Experiment
 def choose_device(device: str = "auto") -> torch.device:
     """The device of this name; `auto` takes a GPU where there is one."""
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        try:
+            return choose_device("cuda")
+        except ArithlabError as error:
+            print(f"The GPU cannot be used ({error.__cause__}): training on the CPU.", file=sys.stderr)
+            return torch.device("cpu")
     try:
         torch.empty(1, device=device)
         return torch.device(device)
