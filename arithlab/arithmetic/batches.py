@@ -73,9 +73,7 @@ class TrainingBatches:
             rows = self.count * self.steps
             drawn = (self.domain, self.task.base, rows, self.seed, block, self.pool, self.format.by_length)
             self.block, self.tokens = block, self.format.encode(self.task, *train_pairs(*drawn))
-        here = slice(k * self.count, (k + 1) * self.count)
-        arrays = (self.tokens.ids, self.tokens.role, self.tokens.place, self.tokens.supervised)
-        return Tokens(*(array if len(array) == 1 else array[here] for array in arrays))
+        return self.tokens.rows(slice(k * self.count, (k + 1) * self.count))
 
 
 def train_pool(domain: Domain, base: int, count: int, seed: int) -> Pairs:

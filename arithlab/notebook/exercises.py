@@ -159,6 +159,39 @@ def _worst_head(answer: tuple) -> Verdict:
     )
 
 
+@exercise("08.1")
+def _tokens_between(answer: Callable[[int], int]) -> Verdict:
+    wrong = next((n for n in (1, 3, 5, 1_000) if answer(n) != n + 1), None)
+    if wrong is None:
+        return True, "n digits and a sign: the distance grows with the length, so no distance in tokens means a place."
+    return False, f"for n = {wrong} it gives {answer(wrong)!r}."
+
+
+@exercise("08.2")
+def _carry_from_written(answer: Callable[[int, int, int], int]) -> Verdict:
+    for a in range(10):
+        for b in range(10):
+            for came in (0, 1):
+                out, c = divmod(a + b + came, 10)
+                if answer(a, b, c) != out:
+                    return False, f"for a = {a}, b = {b}, c = {c} it gives {answer(a, b, c)!r}, but the carry is {out}."
+    return True, "What was written tells whether a carry came in: nothing further away needs to be seen."
+
+
+@exercise("08.3")
+def _all_carry(answer: str) -> Verdict:
+    a, b = task("add").parse_question(answer)
+    width = max(len(a), len(b))
+    a, b = dg.fit_width(a[None], width), dg.fit_width(b[None], width)
+    digits, chain = int(max(dg.lengths(a)[0], dg.lengths(b)[0])), int(dg.longest_chain(a, b, 10)[0])
+    if digits != 50:
+        return False, f"the longer number has {digits} digits, not 50."
+    return (
+        chain == 50,
+        "a carry from the units to the top." if chain == 50 else f"its longest run of carries is {chain}.",
+    )
+
+
 _equals("00.1", 3333, "1111 + 2222: the leading nines are not read.", {183333: "That is the true sum."})
 _equals(
     "00.3",

@@ -4,6 +4,7 @@ Colours are safe for colour-blind readers and readable on white and on black; li
 marker too. The text alternative is worked out from the numbers and kept in layout.meta["alt"].
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -90,15 +91,7 @@ def by_length(
         said.append(f"theory for {name}: {_series(table[x], percent)}")
     if guess:
         digits = next(iter(tables.values()))["digits"].iloc[: len(guess)]
-        figure.add_scatter(
-            x=digits,
-            y=list(guess),
-            name="your guess",
-            mode="lines+markers",
-            line={"color": GREY, "dash": "dash"},
-            marker={"symbol": "star", "size": 10},
-        )
-        said.append(f"your guess: {_series(digits, guess)}")
+        said.append(_add_guess(figure, digits, guess))
     _mark_training(figure, train_digits)
     figure.update_xaxes(
         title="digits of the operands" if x == "digits" else x,
@@ -114,9 +107,15 @@ def seeds_by_length(
     by: str,
     measure: str = "exact_match",
     train_digits: int | None = None,
+    guess: Sequence[float] | None = None,
+    log: bool = False,
     title: str = "Every seed, and the median",
 ) -> go.Figure:
-    """Accuracy by length with every seed as a thin line and the median as a thick one, one colour per value of `by`."""
+    """Accuracy by length with every seed as a thin line and the median as a thick one, one colour per value of `by`.
+
+    guess: the reader's own percentages, for the lengths in the table from the first on. log: lengths on a logarithmic
+    axis.
+    """
     figure, said = go.Figure(), []
     for index, (name, group) in enumerate(table.groupby(by, sort=False)):
         style_ = look(index)
@@ -134,8 +133,13 @@ def seeds_by_length(
         seeds = group["seed"].nunique()
         figure.add_scatter(x=middle.index, y=middle, name=f"{name} (median of {seeds})", mode="lines+markers", **style_)
         said.append(f"{name}, median of {seeds} seeds: {_series(middle.index, middle)}")
-    _mark_training(figure, train_digits)
-    figure.update_xaxes(title="digits of the operands", dtick=1)
+    lengths = sorted(table["digits"].unique())
+    if guess:
+        said.append(_add_guess(figure, lengths[: len(guess)], guess))
+    _mark_training(figure, train_digits, log)
+    figure.update_xaxes(
+        title="digits of the operands", **({"type": "log", "tickvals": lengths} if log else {"dtick": 1})
+    )
     figure.update_yaxes(
         title="exact match (%)" if measure == "exact_match" else "agreement with theory (%)", range=[-4, 104]
     )
@@ -248,11 +252,25 @@ def training_curves(metrics: pd.DataFrame, *, title: str = "While it learns") ->
     return style(figure, f"{title}: exact match over training, at step {last}. {', '.join(said)}.", title=title)
 
 
-def _mark_training(figure: go.Figure, digits: int | None) -> None:
+def _add_guess(figure: go.Figure, digits: Sequence[int], guess: Sequence[float]) -> str:
+    """Draw the reader's percentages; returns them in words."""
+    figure.add_scatter(
+        x=digits,
+        y=list(guess),
+        name="your guess",
+        mode="lines+markers",
+        line={"color": GREY, "dash": "dash"},
+        marker={"symbol": "star", "size": 10},
+    )
+    return f"your guess: {_series(digits, guess)}"
+
+
+def _mark_training(figure: go.Figure, digits: int | None, log: bool = False) -> None:
     if digits:
+        at = math.log10(digits + 0.45) if log else digits + 0.45  # plotly wants the logarithm for words, not for lines
         figure.add_vline(x=digits + 0.5, line={"color": GREY, "dash": "dash", "width": 1})
         figure.add_annotation(
-            x=digits + 0.45, y=104, xanchor="right", text="trained up to here", showarrow=False, font={"size": 11}
+            x=at, y=104, xanchor="right", text="trained up to here", showarrow=False, font={"size": 11}
         )
 
 
