@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 help:
-	@echo "make study   execute notebooks 00 to 05 in quick mode (about 8 minutes), headless"
+	@echo "make study   execute the notebooks in quick mode, headless"
 	@echo "make lab     open JupyterLab on the first notebook"
 	@echo "make test    run the test suite"
 	@echo "make bench   measure speed against a textbook loop, write outputs/bench.json"
