@@ -27,7 +27,8 @@ GRID = """
 [common]
 train = "D_2"
 format = "padded 2"
-size = "1-2-16"
+size = "1-1-8"
+optimizer = "adamw"
 steps = {steps}
 batch = 16
 
@@ -181,7 +182,7 @@ def test_a_worker_that_is_killed_loses_nothing(slow, serial, out):
 
 @pytest.mark.usefixtures("in_this_process")
 def test_a_failed_run_is_listed_with_its_log_and_trained_again_on_request_only(grid, out, capsys):
-    wild = 'optimizer = "adamw"\nlr = 900.0\nweight_decay = 0.1\nschedule = "constant"\nwarmup = 0'
+    wild = 'lr = 900.0\nweight_decay = 0.1\nschedule = "constant"\nwarmup = 0'
     path = grid(text=GRID.replace('task = "mul"', f'task = "mul"\n{wild}'))
     assert main(["sweep", str(path), "--workers", "2"]) == 1
     said = capsys.readouterr().err
