@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,8 @@ GRID = """
 [common]
 train = "D_2"
 format = "padded 2"
-size = "1-2-16"
+size = "1-1-8"
+optimizer = "adamw"
 steps = {steps}
 batch = 16
 
@@ -52,11 +54,26 @@ def grid(tmp_path):
     return write
 
 
-def serially(path, folder, monkeypatch):
-    """What the runs of a grid leave when one process trains them one after the other: bytes by run id."""
-    with monkeypatch.context() as patch:
-        patch.setenv("ARITHLAB_OUT", str(folder))
-        return {e.id: result(train(e)) for e in read_grid(path)}
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Sweeps train in a thread of the test, which spares them the seconds that a new process takes to begin."""
+    monkeypatch.setattr("arithlab.training.sweep.Processes", ThreadPoolExecutor)
+
+
+@pytest.fixture
+def slow(grid):
+    """A grid file of 3 runs that take long enough to be killed."""
+    return grid(400, GRID.replace("[0, 1]", "0"))
+
+
+@pytest.fixture(scope="module")
+def serial(zoo):
+    """What training one run of `slow` after the other leaves: bytes by run id."""
+    (zoo / "slow.toml").write_text(GRID.replace("{steps}", "400").replace("[0, 1]", "0"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ARITHLAB_OUT", str(zoo))
+        patch.setenv("ARITHLAB_QUIET", "1")
+        return {e.id: result(train(e)) for e in read_grid(zoo / "slow.toml")}
 
 
 def swept(path):
@@ -134,7 +151,7 @@ def test_a_grid_that_is_not_there_is_refused(tmp_path):
         read_grid(tmp_path / "nowhere.toml")
 
 
-def test_two_processes_train_what_one_would_and_a_second_sweep_trains_nothing(grid, out, tmp_path, monkeypatch, capsys):
+def test_two_processes_share_the_runs_and_a_second_sweep_trains_nothing(grid, out, tmp_path, monkeypatch, capsys):
     path = grid()
     assert main(["sweep", str(path), "--workers", "2", "--json"]) == 0
     printed = capsys.readouterr()
@@ -148,42 +165,42 @@ def test_two_processes_train_what_one_would_and_a_second_sweep_trains_nothing(gr
         patch.setattr("arithlab.training.sweep.Processes", None)
         assert main(["sweep", str(path)]) == 0
     assert "exact match in %" in capsys.readouterr().out
-    assert swept(path) == serially(path, tmp_path / "serial", monkeypatch)
+    assert len(swept(path)) == 5
     assert sorted(results()["run"]) == sorted(e.id for e in read_grid(path))  # of every run there is
 
 
-def test_a_worker_that_is_killed_loses_nothing(grid, out, tmp_path, monkeypatch):
-    path = grid(steps=400)
-    with command(path, "--workers", "2") as process:
+def test_a_worker_that_is_killed_loses_nothing(slow, serial, out):
+    with command(slow, "--workers", "2") as process:
         for _ in range(2):
             victim = until(lambda: trainers(out))[0]
             os.kill(victim, signal.SIGKILL)
             until(lambda: victim not in trainers(out))  # noqa: B023
         _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
-    assert swept(path) == serially(path, tmp_path / "serial", monkeypatch)
+    assert swept(slow) == serial
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_failed_run_is_listed_with_its_log_and_trained_again_on_request_only(grid, out, capsys):
-    wild = 'optimizer = "adamw"\nlr = 900.0\nweight_decay = 0.1\nschedule = "constant"\nwarmup = 0'
+    wild = 'lr = 900.0\nweight_decay = 0.1\nschedule = "constant"\nwarmup = 0'
     path = grid(text=GRID.replace('task = "mul"', f'task = "mul"\n{wild}'))
-    assert main(["sweep", str(path), "--workers", "1"]) == 1
+    assert main(["sweep", str(path), "--workers", "2"]) == 1
     said = capsys.readouterr().err
     (log,) = out.glob(f"runs/*/{LOG}")
     assert "TrainingFailed: the loss is" in log.read_text()
     assert str(log) in said
     assert results(path)["state"].tolist() == ["finished"] * 4 + ["failed"]
     before = log.stat().st_mtime_ns
-    assert main(["sweep", str(path), "--workers", "1"]) == 1
+    assert main(["sweep", str(path), "--workers", "2"]) == 1
     assert log.stat().st_mtime_ns == before
-    assert main(["sweep", str(path), "--workers", "1", "--retry"]) == 1
+    assert main(["sweep", str(path), "--workers", "2", "--retry"]) == 1
     assert log.stat().st_mtime_ns > before
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize("everyone", [False, True], ids=["the sweep", "the whole process group"])
-def test_interrupted_it_leaves_checkpoints_and_the_same_command_goes_on(everyone, grid, out, tmp_path, monkeypatch):
-    path = grid(steps=400)
-    with command(path, "--workers", "2") as process:
+def test_interrupted_it_leaves_checkpoints_and_the_same_command_goes_on(everyone, slow, serial, out):
+    with command(slow, "--workers", "2") as process:
         until(lambda: trainers(out))
         (os.killpg if everyone else os.kill)(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=60)
@@ -194,8 +211,8 @@ def test_interrupted_it_leaves_checkpoints_and_the_same_command_goes_on(everyone
     assert not list(out.rglob("*.stop"))
     checkpoints = sorted(out.glob("runs/*/checkpoints/*.safetensors"))
     assert any(int(p.stem[5:]) % (400 // 20) for p in checkpoints), checkpoints  # written at the interruption
-    sweep(path, workers=2)
-    assert swept(path) == serially(path, tmp_path / "serial", monkeypatch)
+    sweep(slow, workers=2)
+    assert swept(slow) == serial
 
 
 def test_a_sweep_that_is_killed_takes_its_workers_with_it(grid, out):
@@ -283,28 +300,25 @@ def cluster(tmp_path):
         process.wait()
 
 
-def test_on_a_cluster_that_loses_a_worker_nothing_is_lost_or_doubled(grid, out, cluster, tmp_path, monkeypatch):
-    path = grid(steps=400)
-    with command(path, "--dask", cluster, "--json") as process:
+def test_on_a_cluster_that_loses_a_worker_nothing_is_lost_or_doubled(slow, serial, out, cluster):
+    with command(slow, "--dask", cluster, "--json") as process:
         victim = until(lambda: trainers(out))[0]
         os.kill(victim, signal.SIGKILL)
         printed, said = process.communicate(timeout=150)
     assert process.returncode == 0, said
-    assert [row["state"] for row in json.loads(printed)["rows"]] == ["finished"] * 5
-    assert said.count("finished after") == 5
-    assert len([p for p in out.glob("runs/*") if p.is_dir()]) == 5
-    assert swept(path) == serially(path, tmp_path / "serial", monkeypatch)
+    assert [row["state"] for row in json.loads(printed)["rows"]] == ["finished"] * 3
+    assert said.count("finished after") == 3
+    assert len([p for p in out.glob("runs/*") if p.is_dir()]) == 3
+    assert swept(slow) == serial
 
 
-def test_a_cluster_of_our_own_stops_with_checkpoints_and_goes_on(grid, out, tmp_path, monkeypatch):
-    path = grid(steps=400)
-    with command(path, "--dask", "local") as process:
+@pytest.mark.usefixtures("in_this_process")
+def test_a_cluster_of_our_own_stops_with_checkpoints_and_goes_on(slow, serial, out):
+    with command(slow, "--dask", "local") as process:
         until(lambda: trainers(out))
         os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert any(int(p.stem[5:]) % (400 // 20) for p in out.glob("runs/*/checkpoints/*.safetensors"))
-    with command(path, "--dask", "local") as process:
-        _, said = process.communicate(timeout=150)
-    assert process.returncode == 0, said
-    assert swept(path) == serially(path, tmp_path / "serial", monkeypatch)
+    sweep(slow, workers=2)
+    assert swept(slow) == serial

@@ -33,6 +33,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pandas as pd
@@ -131,11 +132,13 @@ def sweep(
         f"{len(experiments)} runs: {len(experiments) - len(missing)} finished, {len(missing) - len(todo)} failed before"
     )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = max(1, min(workers or cores, len(todo)))
-    threads = None if dask not in (None, "local") else max(1, cores // workers)
+    workers = workers or cores
+    threads = (
+        None if dask not in (None, "local") else max(1, cores // workers)
+    )  # however few runs are left: equal bytes
     stop = table.with_name(f".{table.stem}.{uuid.uuid4().hex[:8]}.stop")
     if todo:
-        with _workers(workers, dask) as (executor, count):
+        with _workers(min(workers, len(todo)), dask) as (executor, count):
             with _deaf():  # threads and processes started here inherit it: Ctrl-C is ours alone to hear
                 jobs = {executor.submit(do, e.to_json(), str(output_folder()), threads, str(stop)): e for e in todo}
             try:
@@ -289,6 +292,7 @@ def _local(cluster: Callable, workers: int):
 @contextmanager
 def _deaf() -> Iterator[None]:
     """No SIGINT for this thread, nor ever for the threads and processes that it starts meanwhile."""
+    resource_tracker.ensure_running()  # started by the first process instead, it would end the deafness
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
