@@ -10,7 +10,7 @@ import os
 # other. So they spin briefly. Only heard where torch has not been imported yet.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "ArithlabError": "errors",
