@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from arithlab.training.runs import Run, reference_folder
+from arithlab.training.sweep import read_grid
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -141,3 +144,11 @@ def test_ruff_finds_nothing():
         [Path(sys.executable).with_name("ruff"), "check", "."], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_every_run_of_the_recorded_grids_is_there():
+    for path in sorted((ROOT / "grids").glob("*.toml")):
+        for experiment in read_grid(path):
+            run = Run.of(experiment)
+            assert run.finished, (path.name, experiment)
+            assert run.path.parent == reference_folder()

@@ -64,12 +64,9 @@ def token_strip(task: Task, formats: Mapping[str, Format], question: str) -> go.
         tickvals=[-i for i in range(len(names))], ticktext=names, range=[-len(names) + 0.3, 0.6], showgrid=False
     )
     alt = f"The example {question} as tokens, places of digits below each. {'. '.join(said)}."
-    return style(
-        figure,
-        alt,
-        title=f"{question} as the model sees it (small numbers: places, 0 = units)",
-        height=120 + 85 * len(names),
-    )
+    title = f"{question} as the model sees it (small numbers: places, 0 = units)"
+    style(figure, alt, title=title, height=140 + 85 * len(names))
+    return figure.update_layout(legend_y=-0.6 / len(names) - 0.1)  # below the title of the axis, however low the figure
 
 
 def dependence_maps(tables: Mapping[str, np.ndarray]) -> go.Figure:
