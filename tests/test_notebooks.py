@@ -51,7 +51,7 @@ def test_the_network_is_cut_off(environment):
 def test_passes_nbval_lax(path, environment):
     words = [
         "--nbval-lax",
-        "--nbval-cell-timeout=600",
+        "--nbval-cell-timeout=3000",
         "-q",
         "-p",
         "no:cacheprovider",
