@@ -92,10 +92,11 @@ LINES = {  # title: (unit of x, {line: [(x, function, arguments)]})
 
 
 def alone(function: Callable, arguments: tuple, pipe) -> None:
-    """Run in a fresh process: seconds, and peak memory in MB beyond what the imports took."""
+    """Run in a fresh process: seconds, and peak memory in MB beyond its imports (of a sweep, its largest worker too)."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = function(*arguments)
-    pipe.send((seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
+    after = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    pipe.send((seconds, (after - before) / 1024))
 
 
 def measure(function: Callable, arguments: tuple) -> tuple[float, float]:
