@@ -92,7 +92,7 @@ LINES = {  # title: (unit of x, {line: [(x, function, arguments)]})
 
 
 def alone(function: Callable, arguments: tuple, pipe) -> None:
-    """Run in a fresh process: seconds, and peak memory in MB beyond its imports (of a sweep, its largest worker too)."""
+    """Run in a fresh process: seconds, and peak memory in MB beyond its imports (a sweep: with its largest worker)."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = function(*arguments)
     after = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
