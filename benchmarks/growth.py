@@ -22,6 +22,7 @@ from plotly.subplots import make_subplots
 
 from arithlab.arithmetic import batches
 from arithlab.arithmetic.domains import domain
+from arithlab.notebook.plots import COLOURS
 from arithlab.training.evaluate import exact_matches
 from arithlab.training.runs import output_folder, write_file
 from arithlab.training.sweep import sweep
@@ -123,8 +124,10 @@ def main() -> None:
     figure = make_subplots(2, 4, subplot_titles=[*LINES, *[""] * 4], vertical_spacing=0.12)
     rows = []
     for column, (title, (unit, lines)) in enumerate(LINES.items(), 1):
-        for line, points in lines.items():
-            found = []
+        for colour, (line, points) in zip(
+            COLOURS, lines.items(), strict=False
+        ):  # one line, one colour, above and below
+            found, drawn = [], {"name": line, "mode": "lines+markers", "line": {"color": colour}}
             for x, function, arguments in points:
                 seconds, memory = measure(function, arguments)
                 found.append({"title": title, "line": line, "unit": unit, "x": x, "seconds": seconds, "memory": memory})
@@ -133,7 +136,7 @@ def main() -> None:
             rows += found
             for row, what in ((1, "seconds"), (2, "memory")):
                 x, y = [p["x"] for p in found], [p[what] for p in found]
-                figure.add_scatter(x=x, y=y, name=line, mode="lines+markers", showlegend=row == 1, row=row, col=column)
+                figure.add_scatter(x=x, y=y, **drawn, showlegend=row == column == 1, row=row, col=column)
                 figure.update_yaxes(title="seconds" if row == 1 else "MB", row=row, col=column)
         figure.update_xaxes(title=unit, row=2, col=column)
     figure.update_xaxes(type="log")
