@@ -254,7 +254,10 @@ def test_unknown_positions_and_impossible_domains_are_refused_by_name():
         ("add mod 101", "D_ab1-5", "clipped places window 1", "aligned", False, "depends on its place"),
         ("add mod 101", "D_ab1-5", "clipped places window 1", "remainders", True, "same at every place"),
         ("add mod 101", "D_ab1-5", "rope", "remainders", False, "distance in tokens"),
-        ("add mod 100", "D_ab1-5", "learned", "aligned", True, "the last 5 digits decide"),
+        ("add mod 100", "D_ab1-5", "learned", "aligned", False, "never seen"),
+        ("add mod 100", "D_ab1-5", "learned places", "aligned", True, "the last 5 digits decide"),
+        ("mul", "D_1-5", "grid window 2", "schoolbook", True, "a window hides the rest"),
+        ("mul", "D_1-5", "clipped places window 2", "schoolbook", False, "do not tell rows apart"),
         ("add", "D_4[place0=0]", "clipped places window 1", "aligned", False, "never varies"),
     ],
 )
@@ -276,3 +279,5 @@ def test_a_prediction_depends_on_the_format_of_the_experiment():
     e = Experiment(task="add mod 101", train="D_ab1-5", positions="clipped places window 1", format="remainders")
     assert str(e.predicted) == "(a + b) mod 101"
     assert str(e.with_(format="aligned").predicted) == "((a mod 10^5) + (b mod 10^5)) mod 101"
+    assert str(e.with_(positions="rope").predicted) == "a guess past 5 digits"
+    assert e.with_(positions="rope", task="add mod 100", format="aligned").predicted.accuracy(6) == 1 / 100

@@ -4,6 +4,7 @@
 `rope places`              counted in places: what stands at place 3 of a, b and answer has one position, and every
                            token is told its role (which operand, or the answer) by a learned vector
 `clipped places window 1`  keys further away than 1 position are masked out
+`grid window 2`            counted in two levels, column and row, where the scratchpad is a table (format schoolbook)
 `fire randomized`          in training an ordered random subset of a longer range stands for 0, 1, 2, ...
 """
 
@@ -13,8 +14,9 @@ from dataclasses import dataclass
 from ..errors import ArithlabError, UnknownName, shorten
 
 ABSOLUTE = ("none", "learned", "sinusoidal")  # "none" counts as absolute: a causal mask lets a model count tokens
-RELATIVE = ("rope", "alibi", "t5", "shaw", "kerple", "clipped")  # see differences of positions only
+RELATIVE = ("rope", "alibi", "t5", "shaw", "kerple", "clipped", "grid")  # see differences of positions only
 INTERPOLATED = ("fire",)  # sees differences as shares of the length
+BY_PLACE = ("abacus", "coupled", "grid")  # count places by themselves
 OFFSET = ("abacus", "coupled")  # absolute places behind a random offset
 NAMES = (*ABSOLUTE, *RELATIVE, *INTERPOLATED, *OFFSET)
 _OPTION = re.compile(r"(places|randomized|window ([0-9]{1,6}))(?: |$)")
@@ -31,7 +33,7 @@ class Encoding:
 
     def __str__(self) -> str:
         window = "" if self.window is None else f" window {self.window}"
-        places = " places" * (self.places and self.name not in OFFSET)  # those count places anyway
+        places = " places" * (self.places and self.name not in BY_PLACE)
         return self.name + places + window + " randomized" * self.randomized
 
 
@@ -51,10 +53,9 @@ def encoding(text: str) -> Encoding:
         raise ArithlabError(
             f"positions {shorten(text)}: after the name, 'places', 'window 4' and 'randomized' may stand, once each."
         )
-    if name in OFFSET and set(kinds) - {"window"}:
+    if name in BY_PLACE and set(kinds) - {"window"}:
         raise ArithlabError(
-            f"positions {shorten(text)}: {name} counts places, at random offsets, by itself; leave 'places' and "
-            "'randomized' out."
+            f"positions {shorten(text)}: {name} counts places by itself; leave 'places' and 'randomized' out."
         )
     window = next((int(match[2]) for match in options if match[2]), None)
-    return Encoding(name, "places" in kinds or name in OFFSET, window, "randomized" in kinds)
+    return Encoding(name, "places" in kinds or name in BY_PLACE, window, "randomized" in kinds)

@@ -27,7 +27,7 @@ import numpy as np
 from . import digits as dg
 from .batches import stream
 from .domains import Domain, domain
-from .encodings import ABSOLUTE, OFFSET, encoding
+from .encodings import ABSOLUTE, OFFSET, Encoding, encoding
 from .formats import Format, format_
 from .tasks import Task
 
@@ -41,14 +41,18 @@ class PredictedFunction:
     """The function that a model is predicted to compute: `task` of the operands as it reads them.
 
     unread: for each place of an operand, the digit that the model takes it to be, or None where it reads
-    it. Places from `digits` on are read as 0; `digits` is None where every place is read.
+    it. Places from `digits` on are read as 0; `digits` is None where every place is read. lost: past `digits`
+    digits the very layout of the tokens is new, and the answer is a guess.
     """
 
     task: Task
     digits: int | None = None
     unread: tuple[int | None, ...] = ()
+    lost: bool = False
 
     def __str__(self) -> str:
+        if self.lost:
+            return f"a guess past {self.digits} digits"
         a, b = self._written("a"), self._written("b")
         text = f"{a} {self.task.symbol} {b}"
         return text if self.task.modulus is None else f"({text}) mod {self.task.modulus}"
@@ -82,6 +86,8 @@ class PredictedFunction:
             return self._sampled(digits)
         if self.digits is None or digits <= self.digits:
             return 1.0
+        if self.lost:
+            return 1 / self.task.modulus if self.task.modulus else 0.0
         if self.task.modulus is None:
             return 0.0  # cutting a nonzero part off both operands always makes the answer smaller
         if self.task.operation == "add":
@@ -102,6 +108,8 @@ class PredictedFunction:
             return 1.0
         if self.task.modulus is None:
             return 0.0
+        if self.lost:
+            return 1 / self.task.modulus
         if any(d is not None for d in self.unread):
             return None
         reduced = _reduced(self.task, self.digits)
@@ -134,12 +142,14 @@ def invariance(task: Task, train: Domain, positions: str, format: str | Format =
     fmt.check(task, 1)
     if _unread(task, train):
         return False, "training never varies some places, which are therefore not read"
+    if _new_layout(chosen, fmt):
+        return False, _new_layout(chosen, fmt)
     if task.modulus is not None:
         if _reduced(task, n) == 1:
             return True, f"the modulus divides {task.base}^{n}: the last {n} digits decide"
         if fmt.name != "remainders":
             return False, "what a digit adds to the residue depends on its place"
-    elif task.operation == "mul" and not fmt.repeated:
+    elif task.operation == "mul" and not fmt.repeated and fmt.name != "schoolbook":
         return False, "a digit of the product depends on digits at every distance"
     if chosen.randomized:
         return False, "random gaps between positions: their order is learned, no distance is"
@@ -148,11 +158,22 @@ def invariance(task: Task, train: Domain, positions: str, format: str | Format =
     if chosen.name in ABSOLUTE and (chosen.name != "none" or chosen.window is None):
         return False, "absolute positions past the training length were never seen"
     if not chosen.places:
-        if fmt.name not in ("padded", "p1", "p2"):
-            return False, "the distance in tokens between digits of one place grows with the length"
         return True, "every step is the same at every place, and digits of one place stay equally far apart in tokens"
+    if fmt.name == "schoolbook" and chosen.name != "grid":
+        return False, "a cell reads the row above, and places do not tell rows apart"
     local = "a window hides the rest" if chosen.window is not None else "but attention may spread over ever more tokens"
     return True, f"every step is the same at every place, and is read by differences of places; {local}"
+
+
+def _new_layout(chosen: Encoding, fmt: Format) -> str:
+    """Why longer operands stand where nothing has ever stood before; empty where what is known keeps its positions."""
+    if chosen.places or fmt.width is not None:
+        return ""
+    if chosen.randomized:
+        return "random gaps between positions: their order is learned, no distance is"
+    if chosen.name in ABSOLUTE and (chosen.name != "none" or chosen.window is None):
+        return "absolute positions past the training length were never seen"
+    return "the distance in tokens between digits of one place grows with the length"
 
 
 def _unread(task: Task, train: Domain) -> tuple[int | None, ...]:
@@ -175,7 +196,8 @@ def predicted_function(
     """
     train.check(task.base)
     invariant, _ = invariance(task, train, positions, format)
-    return PredictedFunction(task, None if invariant else train.digits, _unread(task, train))
+    digits, lost = None if invariant else train.digits, bool(_new_layout(encoding(positions), format_(format)))
+    return PredictedFunction(task, digits, _unread(task, train), lost)
 
 
 def predict(

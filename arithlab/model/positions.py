@@ -15,22 +15,24 @@ import torch
 from torch import Tensor, nn
 
 from ..arithmetic.encodings import Encoding
-from ..arithmetic.formats import ROLE, Tokens
+from ..arithmetic.formats import ANY, ROLE, Tokens
 
 RANGE = 2_048  # positions that randomised encodings choose from, unless a sequence is longer
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the tokens of a whole sequence stand for: role and place as in formats.Tokens, shape (B or 1, T)."""
+    """What the tokens of a whole sequence stand for: role, place and levels as in formats.Tokens, (B or 1, T)."""
 
     role: Tensor
     place: Tensor
+    levels: Tensor | None = None
 
     @classmethod
     def of(cls, tokens: Tokens, device: torch.device | str = "cpu") -> "Layout":
         """The layout of encoded examples."""
-        return cls(*(torch.from_numpy(x).to(device, torch.long) for x in (tokens.role, tokens.place)))
+        parts = (tokens.role, tokens.place, tokens.levels)
+        return cls(*(None if x is None else torch.from_numpy(x).to(device, torch.long) for x in parts))
 
 
 class Positions(nn.Module):
@@ -70,6 +72,10 @@ class Positions(nn.Module):
         queries: positions of shape (..., Q, 1). keys: (..., 1, K), or (..., Q, K) where every query has its own.
         """
         return None
+
+    def beyond(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Where keys are outside of the window (there must be one), of the shape that queries and keys broadcast to."""
+        return (queries - keys).abs() > self.encoding.window
 
 
 def ordered_subset(count: int, random: bool) -> Tensor:
@@ -235,6 +241,32 @@ class Clipped(Positions):
         return self.table(row).movedim(-1, -3).to(q.dtype)
 
 
+class Grid(Clipped):
+    """Clipped in two levels, column and row, their biases added; what belongs to every row is at one with each.
+
+    Positions have a first axis for the levels: (2, B or 1, T). Outside of the window is what is outside in either.
+    """
+
+    def __init__(self, width: int, heads: int, context: int):
+        super().__init__(width, heads, context)
+        self.table = nn.Embedding(2 * (2 * self.farthest + 2), heads)
+
+    def measure(self, layout: Layout, batch: int) -> Tensor:
+        """Columns and rows; where the layout tells of none, places in a single row."""
+        return torch.stack((layout.place, torch.zeros_like(layout.place))) if layout.levels is None else layout.levels
+
+    def bias(self, q: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
+        """The sum of both levels' learned values, shape (B or 1, H, Q, K)."""
+        one = 2 * self.farthest + 2
+        row = (queries - keys).clamp(-self.farthest, self.farthest) + self.farthest
+        row = torch.where((queries == ANY) | (keys == ANY), one - 1, row)
+        return (self.table(row[0]) + self.table(row[1] + one)).movedim(-1, -3).to(q.dtype)
+
+    def beyond(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Where either level is outside of the window; ANY is inside."""
+        return (super().beyond(queries, keys) & (queries != ANY) & (keys != ANY)).any(0)
+
+
 class Coupled(Learned):
     """A learned vector per place, whatever the role, with a random offset in training, none when tested.
 
@@ -275,6 +307,7 @@ POSITIONS: dict[str, type[Positions]] = {
     "shaw": Shaw,
     "kerple": Kerple,
     "clipped": Clipped,
+    "grid": Grid,
     "fire": Fire,
     "abacus": Abacus,
     "coupled": Coupled,

@@ -118,8 +118,6 @@ class Attention(nn.Module):
 
     fused = True  # whether to use torch's own attention, which knows no seed axis
 
-    fused = True  # whether to use torch's own attention, which knows no seed axis
-
     def __init__(self, shape: Shape, dropout: float):
         super().__init__()
         self.heads, self.dropout = shape.heads, dropout
@@ -141,7 +139,7 @@ class Attention(nn.Module):
         K, window = k.shape[2], positions.encoding.window
         seen = torch.arange(K - tail, K, device=x.device) + 1  # how many tokens each query may look back at
         sharp = None if probe is None else probe.sharpness(layer, self.heads, seen).to(q.dtype)
-        far = window is not None and K > FAR and not (self.training and self.dropout)
+        far = window is not None and at.ndim < 3 and K > FAR and not (self.training and self.dropout)
         if far and (probe is None or probe.attention is None):
             y = attend_near(q, k, v, at, positions, sharp)
         else:
@@ -167,7 +165,7 @@ class Attention(nn.Module):
         if not causal_only:
             hidden = torch.ones(Q, K, dtype=torch.bool, device=q.device).triu(K - Q + 1)
             if window is not None:
-                hidden = (hidden | ((queries - keys).abs() > window)).unsqueeze(-3)
+                hidden = (hidden | positions.beyond(queries, keys)).unsqueeze(-3)
             mask = torch.zeros(hidden.shape, dtype=q.dtype, device=q.device).masked_fill(hidden, float("-inf"))
             mask = mask if bias is None else mask + (bias if sharp is None else bias * sharp)
         q = q if sharp is None else q * sharp

@@ -98,6 +98,11 @@ class Experiment:
     def _check_layout(self) -> None:
         """Positions that can only be known once the answer is written are of no use for writing it."""
         chosen, fmt = self.encoding, self.format_
+        if chosen.name == "grid" and fmt.name != "schoolbook":
+            raise ArithlabError(
+                f"positions {self.positions!r} need columns and rows, which the format {self.format!r} does not have: "
+                "use the format 'schoolbook', or other positions."
+            )
         if fmt.name == "unpadded" and (chosen.randomized or (chosen.places and fmt.answer == "high")):
             raise ArithlabError(
                 f"positions {self.positions!r} need the length of the answer beforehand, and the format "
