@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from arithlab.arithmetic import digits as dg
-from arithlab.arithmetic.formats import ROLE, Format, Tokens, format_
+from arithlab.arithmetic.formats import ANY, ROLE, Format, Tokens, format_
 from arithlab.arithmetic.tasks import Task, task
 from arithlab.errors import ArithlabError, shorten
 
@@ -313,6 +313,56 @@ def test_the_scratchpad_is_the_running_remainder_from_the_highest_place_down(p, 
         assert place == 0
         assert len(answer) == max(len(np.base_repr(n, base)) for n in (a, b))
         assert (tokens.role[row] != ROLE["pad"]).sum() == fmt.length(t, len(answer))
+
+
+@given(
+    st.integers(2, 36), st.lists(st.tuples(*[st.integers(0, 99) | st.integers(0, 10**9)] * 2), min_size=1, max_size=4)
+)
+def test_every_cell_of_the_schoolbook_follows_from_its_neighbours(base, pairs):
+    fmt, t = format_("schoolbook"), Task("mul", base=base)
+    tokens, vocabulary = encode(fmt, t, pairs), fmt.vocabulary(t)
+    levels = np.broadcast_to(tokens.levels, (2, *tokens.ids.shape))
+    role, supervised = (np.broadcast_to(x, tokens.ids.shape) for x in (tokens.role, tokens.supervised))
+    for row, (a, b) in enumerate(pairs):
+        n = max(len(np.base_repr(x, base)) for x in (a, b))
+        used = role[row] != ROLE["pad"]
+        assert used.sum() == fmt.length(t, n)
+        assert fmt.decode(t, tokens.ids[row, used & supervised[row]]) == np.base_repr(a * b, base).lower()
+        cells = {(i, j): int(vocabulary[token][1:-1]) for token, kind, i, j in
+                 zip(tokens.ids[row], role[row], *levels[:, row], strict=True) if kind == ROLE["r"]}  # fmt: skip
+        assert set(cells) == {(i, j) for i in range(n + 1) for j in range(n)}
+        for (i, j), cell in cells.items():
+            product = (a // base**i % base) * (b // base**j % base) if i < n else 0
+            assert cell == product + cells.get((i + 1, j - 1), 0) % base + cells.get((i - 1, j), 0) // base
+
+
+def test_a_wrong_product_changes_the_digits_of_the_cells_that_spell_it():
+    fmt, t = format_("schoolbook"), task("mul")
+    truth, fake = encode(fmt, t, [(12, 34)]), encode(fmt, t, [(12, 34)], [409])
+    assert rendered(fmt, t, truth) == "21*43=[8][4][0],[10][4][0]"  # 12 x 34 = 408
+    assert rendered(fmt, t, fake) == "21*43=[9][4][0],[10][4][0]"
+    assert fmt.decode(t, np.zeros(7, int)) == "????"
+    tokens = encode(fmt, t, [(12, 34)])
+    assert tokens.levels[1, 0].tolist() == [ANY, ANY, ANY, 0, 1, 0, 0, 0, 0, 1, 1, 1, 1]
+    assert tokens.levels[0, 0].tolist() == [0, 1, 2, ANY, ANY, -1, 0, 1, 2, -1, 0, 1, 2]
+
+
+def test_examples_of_several_lengths_make_one_batch_of_the_schoolbook():
+    fmt, t = format_("schoolbook"), task("mul")
+    together = encode(fmt, t, [(7, 8), (120, 34), (9, 1), (12, 5)])
+    for row, pair in enumerate([(7, 8), (120, 34), (9, 1), (12, 5)]):
+        alone, part = encode(fmt, t, [pair]), together.rows(slice(row, row + 1))
+        end = alone.ids.shape[1]
+        assert (part.ids[:, :end] == alone.ids).all()
+        assert (part.levels[:, :, :end] == alone.levels).all()
+        assert not part.supervised[:, end:].any()
+        assert (part.role[:, end:] == ROLE["pad"]).all()
+
+
+@pytest.mark.parametrize("t", ["add", "mul mod 101"])
+def test_the_schoolbook_is_for_plain_products(t):
+    with pytest.raises(ArithlabError, match="schoolbook"):
+        encode(format_("schoolbook"), task(t), [(1, 2)])
 
 
 def test_a_wrong_answer_changes_only_the_last_remainder():

@@ -9,7 +9,7 @@ import torch
 
 from arithlab import Experiment
 from arithlab.arithmetic.encodings import NAMES, encoding
-from arithlab.arithmetic.formats import format_
+from arithlab.arithmetic.formats import ANY, format_
 from arithlab.arithmetic.tasks import task
 from arithlab.errors import ArithlabError
 from arithlab.model import positions as p
@@ -222,6 +222,47 @@ def test_randomised_positions_draw_anew_in_training_only():
     places = at("rope places randomized", layout, training=True)
     assert len(places.unique()) == 5  # places -1 to 3; the same place is the same position everywhere
     assert torch.equal(places.unique(return_inverse=True)[1], layout.place + 1)
+
+
+def table_layout():
+    """3 columns, 2 rows: what is at one with every row, with every column, and the cells."""
+    column = [0, 1, 2, ANY, ANY, -1, 0, 1, 2, -1, 0, 1, 2]
+    row = [ANY, ANY, ANY, 0, 1, 0, 0, 0, 0, 1, 1, 1, 1]
+    levels = torch.tensor([column, row])[:, None]
+    return Layout(torch.zeros(1, 13, dtype=torch.long), torch.arange(13)[None], levels)
+
+
+def test_grid_adds_the_biases_of_column_and_row():
+    torch.manual_seed(0)
+    grid, at = p.Grid(8, 2, 10), table_layout().levels
+    bias = grid.bias(torch.zeros(1, 2, 13, 4), at[..., :, None], at[..., None, :])[0]
+    table = grid.table.weight.reshape(2, 10, 2)  # level, row of the table, head
+    for query in range(13):
+        for key in range(13):
+            wanted = 0
+            for level in range(2):
+                x, y = at[level, 0, query].item(), at[level, 0, key].item()
+                wanted = wanted + table[level, 9 if ANY in (x, y) else min(4, max(-4, x - y)) + 4]
+            assert torch.allclose(bias[:, query, key], wanted)
+
+
+def test_grid_sees_what_is_in_the_window_in_both_levels():
+    grid, at = p.Grid(8, 2, 10), table_layout().levels
+    grid.encoding = encoding("grid window 1")
+    seen = ~grid.beyond(at[..., :, None], at[..., None, :])[0]
+    last = seen[11].nonzero()[:, 0].tolist()  # the cell at column 1 of row 1
+    assert last == [0, 1, 2, 3, 4, 6, 7, 8, 10, 11, 12]  # of the first row's cells columns 0 to 2, and no margin
+
+
+def test_grid_in_a_single_row_is_clipped_by_places():
+    layout = digit_layout()
+    single = at("grid", layout)
+    assert torch.equal(single, torch.stack((layout.place, torch.zeros_like(layout.place))))
+
+
+def test_grid_needs_columns_and_rows():
+    with pytest.raises(ArithlabError, match="schoolbook"):
+        Experiment(positions="grid window 2", format="aligned")
 
 
 def test_places_line_up_operands_and_answer():

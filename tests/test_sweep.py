@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -13,12 +14,13 @@ from pathlib import Path
 import pytest
 from training_fixtures import BRIEF, result
 
-from arithlab import results, train
+from arithlab import evaluate, results, train
 from arithlab.cli import main
 from arithlab.errors import ArithlabError, RunBusy
 from arithlab.training.fit import fit
+from arithlab.training.grids import LOG, read_grid
 from arithlab.training.runs import Run, find_run, list_runs
-from arithlab.training.sweep import LOG, do, read_grid, sweep
+from arithlab.training.sweep import do, sweep
 
 pytest_plugins = ["training_fixtures"]
 pytestmark = pytest.mark.usefixtures("out")
@@ -73,11 +75,11 @@ def serial(zoo):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ARITHLAB_OUT", str(zoo))
         patch.setenv("ARITHLAB_QUIET", "1")
-        return {e.id: result(train(e)) for e in read_grid(zoo / "slow.toml")}
+        return {e.id: result(train(e)) for e in read_grid(zoo / "slow.toml").experiments}
 
 
 def swept(path):
-    return {e.id: result(find_run(e.id)) for e in read_grid(path)}
+    return {e.id: result(find_run(e.id)) for e in read_grid(path).experiments}
 
 
 @contextlib.contextmanager
@@ -109,7 +111,7 @@ def trainers(out):
 
 
 def test_a_list_means_each_of_its_values_and_tables_add_up(grid):
-    found = read_grid(grid())
+    found = read_grid(grid()).experiments
     assert [(e.task, e.seed, e.format) for e in found] == [
         ("add", 0, "padded 2"), ("add", 1, "padded 2"), ("add mod 7", 0, "padded 2"), ("add mod 7", 1, "padded 2"),
         ("mul", 0, "padded 4"),
@@ -127,6 +129,9 @@ BAD = {
     "an empty list": ("[common]\nseed = []", "empty list"),
     "too many": ("[common]\n" + "\n".join(f"{f} = [{'1,' * 99}]" for f in ("seed", "steps", "batch")), "970,299"),
     "runs that is no list": ("runs = 3", "any number of"),
+    "a test of no lengths": ("[test]\ndigits = 5", "[test]"),
+    "a test of length 0": ("[test]\ndigits = [0]", "[test]"),
+    "a test that does not exist": ("[test]\ndigts = [5]", "[test]"),
     "a deep nest": ("seed = " + "[" * 100_000, "no TOML"),
     "a number too long to read": ("[common]\nseed = " + "9" * 5_000, "no TOML"),
 }
@@ -166,7 +171,25 @@ def test_two_processes_share_the_runs_and_a_second_sweep_trains_nothing(grid, ou
         assert main(["sweep", str(path)]) == 0
     assert "exact match in %" in capsys.readouterr().out
     assert len(swept(path)) == 5
-    assert sorted(results()["run"]) == sorted(e.id for e in read_grid(path))  # of every run there is
+    assert sorted(results()["run"]) == sorted(e.id for e in read_grid(path).experiments)  # of every run there is
+
+
+def test_finished_runs_are_tested_once_at_the_lengths_that_the_grid_names(grid, out, in_this_process):
+    sweep(grid())  # trained before anybody asked for tests
+    asked = grid(text=GRID + "\n[test]\ndigits = [1, 2, 3]\nn = 50\n")
+    found = sweep(asked)
+    assert [name for name in found if name.startswith("exact")] == [f"exact_match_{n}" for n in (1, 2, 3)]
+    for row in found.to_dict("records"):
+        run = find_run(row["run"])
+        assert row["exact_match_2"] == evaluate(run, [2], n=50)["exact_match"][0]
+        if run.experiment.format == "padded 2":
+            assert math.isnan(row["exact_match_3"])  # three digits do not fit
+    files = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/tests.json")}
+    sweep(asked)
+    assert len(files) == 5
+    assert files == {path: path.stat().st_mtime_ns for path in out.glob("runs/*/tests.json")}
+    sweep(grid(text=GRID + "\n[test]\ndigits = [1, 2]\n"))
+    assert all(path.stat().st_mtime_ns > before for path, before in files.items())
 
 
 def test_a_worker_that_is_killed_loses_nothing(slow, serial, out):

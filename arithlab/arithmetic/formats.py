@@ -9,7 +9,7 @@ Text form: a name, then options in any order.
 `aligned repeated`     the second operand, of one digit, is written at every place of the first
 `remainders`           for `add mod p`: aligned operands, then a scratchpad: from the highest place down the running
                        remainder r_j = (base r_(j+1) + a_j + b_j) mod p, one token each; the last one is the answer
-`schoolbook`           for `mul`: aligned operands, then a row of cells for every digit of b, as in scratchpads.schoolbook,
+`schoolbook`           for `mul`: aligned operands, then a row of cells for every digit of b, see scratchpads.py;
                        a comma before every row but the first; the digits of the answer are spelt by the cells
 `p1`                   2407.17963: operands in 20 places highest first, answer in 21 units first, 66 tokens
 `p2 5`                 2308.08268: digits only, operands in 5 places highest first, answer units first
@@ -132,7 +132,7 @@ class Format:
                 f"use it with 'add mod p', p at most {MAX_REMAINDERS:,}."
             )
         if self.name == "schoolbook" and (task.operation, task.modulus) != ("mul", None):
-            raise ArithlabError(f"the format 'schoolbook' writes a plain product, not {str(task)!r}: use it with 'mul'.")
+            raise ArithlabError(f"the format 'schoolbook' writes a product, not {str(task)!r}: use it with 'mul'.")
         if self.width is not None and operand_digits > self.width:
             raise ArithlabError(
                 f"operands of {operand_digits} digits do not fit the format {str(self)!r}, which has {self.width} "

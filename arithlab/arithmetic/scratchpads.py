@@ -18,10 +18,10 @@ def running_remainders(a: np.ndarray, b: np.ndarray, modulus: int, base: int) ->
 
 
 def schoolbook(a: np.ndarray, b: np.ndarray, base: int) -> np.ndarray:
-    """Multiplication as on paper, the rows summed as they are made, for digits (N, n): cells (N, n rows, n + 1 columns).
+    """Multiplication as on paper, rows summed as they are made, for digits (N, n): cells (N, n rows, n + 1 columns).
 
-    Cell t[j, i] = a_i b_j + (digit at the same place of row j - 1: t[j - 1, i + 1] mod base) + (carry: t[j, i - 1] // base),
-    and the last of a row is its carry. Every row is the sum so far: its cell i stands at place i + j of the product.
+    Cell t[j, i] = a_i b_j + (digit above: t[j - 1, i + 1] mod base) + (carry: t[j, i - 1] // base), and the last of
+    a row is its carry. Every row is the sum so far: its cell i stands at place i + j of the product.
 
     >>> schoolbook(np.array([[2, 1]]), np.array([[4, 3]]), 10).tolist()  # 12 x 34
     [[[8, 4, 0], [10, 4, 0]]]

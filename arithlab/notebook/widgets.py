@@ -30,6 +30,7 @@ from .setup import FIGURE_CONFIG
 
 SLICE = 0.1  # seconds of training between two looks at the page
 REDRAW = 1.0  # seconds between two drawings of the live curves
+ENCODINGS = [name for name in POSITIONS if name != "grid"]  # which needs a scratchpad
 WIDE = {"description_width": "9em"}
 
 
@@ -94,9 +95,9 @@ class TaskPicker(w.VBox):
             **common,
         )
         self.positions = w.SelectMultiple(
-            options=list(POSITIONS),
+            options=ENCODINGS,
             value=positions,
-            rows=len(POSITIONS),
+            rows=len(ENCODINGS),
             description="encodings",
             tooltip="positional encodings to compare",
             **common,

@@ -1,132 +1,50 @@
-"""Sweeps: a grid file becomes many runs, on the cores of this machine or on a Dask cluster.
-
-    [common]                                # every table below starts from these fields of an experiment
-    steps = 600
-    seed = [0, 1, 2]
-
-    [[runs]]                                # a list means each of its values: here 2 x 2 x 3 runs
-    task = ["add", "add mod 101"]
-    positions = ["learned", "rope"]
-
-    [[runs]]
-    task = "mul"
-    steps = 2000
-
+"""Sweeps: a grid file becomes many runs, on the cores of this machine or on a Dask cluster. See grids.py for the files.
 Nothing here decides what is done: a run that is finished is loaded, one that was stopped goes on, and one that
 is being trained elsewhere is waited for. So a job may be given twice, and a sweep may be repeated at any time.
 """
 
-import itertools
-import math
 import multiprocessing
 import os
-import re
 import signal
 import sys
 import threading
 import time
-import tomllib
 import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import fields
 from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-from ..errors import ArithlabError, PackageMissing, RunBusy, UnknownName, shorten
+from ..errors import ArithlabError, PackageMissing, RunBusy, shorten
 from .estimate import duration, work
 from .experiment import Experiment
 from .fit import Progress, train
-from .runs import Run, inside, list_runs, output_folder, write_file
+from .grids import LOG, Grid, read_grid, results
+from .runs import Run, inside, output_folder, write_file
 
-MAX_RUNS = 10_000  # in one grid
 ATTEMPTS = 3  # at a job whose worker process died
 ANSWER_SECONDS = 20  # a Dask scheduler that takes longer is not there
-LOG = "failed.log"  # in a run's folder: the traceback of a training that failed
 _ONE_RUN = threading.Lock()  # torch's random numbers belong to a process: the threads of a Dask worker take turns
-
-
-def read_grid(path: str | Path) -> list[Experiment]:
-    """The experiments of a grid file, in its order, each once. Raises ArithlabError where one cannot run."""
-    path = Path(path)
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.toml", path.name):
-        raise ArithlabError(f"grid file {shorten(path.name)}: name it with letters, digits, - and _, ending in .toml.")
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ArithlabError(f"cannot read the grid {shorten(str(path), 200)}: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise ArithlabError(f"{path} is no TOML: {str(error)[:200]}.") from error
-    return grid(data, str(path))
-
-
-def grid(data: dict, name: str = "grid") -> list[Experiment]:
-    """The experiments of a grid, each once.
-
-    >>> [e.seed for e in grid({"common": {"positions": "rope"}, "runs": [{"seed": [0, 1]}, {"seed": [1, 2]}]})]
-    [0, 1, 2]
-    """
-    for key in data:
-        if key not in ("common", "runs"):
-            raise UnknownName(f"table of {name}", key, ["common", "runs"])
-    common, tables = data.get("common", {}), data.get("runs", [{}])
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in [common, *tables]):
-        raise ArithlabError(
-            f"{name}: write one [common] and any number of [[runs]], each with fields of an experiment."
-        )
-    lists = [{k: v if isinstance(v, list) else [v] for k, v in {**common, **table}.items()} for table in tables]
-    count = sum(math.prod(map(len, table.values())) for table in lists)
-    if not 0 < count <= MAX_RUNS:
-        raise ArithlabError(f"{name} has {count:,} runs: allowed are 1 to {MAX_RUNS:,}, and no empty list.")
-    found = {}
-    for number, table in enumerate(lists, 1):
-        for values in itertools.product(*table.values()):
-            try:
-                experiment = Experiment.from_json(dict(zip(table, values, strict=True)))
-            except ArithlabError as error:
-                raise ArithlabError(f"{name}, table {number} of [[runs]]: {error}") from error
-            found[experiment.id] = experiment
-    return list(found.values())
-
-
-def results(path: str | Path | None = None) -> pd.DataFrame:
-    """One row per run of a grid file, or of every finished run: id, state, the fields that vary, and how it went.
-
-    Columns: run, state (finished, failed or unfinished), the fields of the experiment in which the runs differ,
-    seconds, and exact_match_1, exact_match_2 ... by number of digits: the last measurement of training, as fractions.
-    """
-    experiments = [run.experiment for run in list_runs()] if path is None else read_grid(path)
-    varied = [f.name for f in fields(Experiment) if len({getattr(e, f.name) for e in experiments}) > 1]
-    rows = []
-    for experiment in experiments:
-        run = Run.of(experiment)
-        state = "finished" if run.finished else "failed" if (run.path / LOG).exists() else "unfinished"
-        row = {"run": run.id, "state": state, **{name: getattr(experiment, name) for name in varied}, "seconds": None}
-        if state == "finished":
-            row["seconds"], metrics = run.summary["seconds"], run.metrics
-            last = metrics[metrics.step == experiment.steps]
-            row |= {f"exact_match_{digits}": right for digits, right in zip(last.digits, last.exact_match, strict=True)}
-        rows.append(row)
-    return pd.DataFrame(rows, columns=None if rows else ["run", "state", "seconds"])
 
 
 def sweep(
     path: str | Path, *, workers: int | None = None, dask: str | None = None, retry: bool = False
 ) -> pd.DataFrame:
-    """Train what is not finished of a grid file and return its `results`, also written to sweeps/NAME.csv.
+    """Train and test what is not finished of a grid file; returns its `results`, also written to sweeps/NAME.csv.
 
     workers: processes on this machine, one per core if None. dask: the address of a Dask scheduler whose workers
     share the output folder, or `local` for a cluster of `workers` processes here. retry: train failed runs again.
     Ctrl-C lets every worker end its step and write a checkpoint; the same call goes on from there.
     """
-    experiments, table = read_grid(path), inside(output_folder() / "sweeps" / f"{Path(path).stem}.csv")
-    missing = [e for e in experiments if not Run.of(e).finished]
+    grid, table = read_grid(path), inside(output_folder() / "sweeps" / f"{Path(path).stem}.csv")
+    experiments, runs = grid.experiments, map(Run.of, grid.experiments)
+    missing = [run.experiment for run in runs if not run.finished or grid.tested(run) is None]
     todo = [e for e in missing if retry or not (Run.of(e).path / LOG).exists()]
     _say(
         f"{len(experiments)} runs: {len(experiments) - len(missing)} finished, {len(missing) - len(todo)} failed before"
@@ -137,10 +55,11 @@ def sweep(
         None if dask not in (None, "local") else max(1, cores // workers)
     )  # however few runs are left: equal bytes
     stop = table.with_name(f".{table.stem}.{uuid.uuid4().hex[:8]}.stop")
+    how = str(output_folder()), threads, str(stop), (grid.digits, grid.n)
     if todo:
         with _workers(min(workers, len(todo)), dask) as (executor, count):
             with _deaf():  # threads and processes started here inherit it: Ctrl-C is ours alone to hear
-                jobs = {executor.submit(do, e.to_json(), str(output_folder()), threads, str(stop)): e for e in todo}
+                jobs = {executor.submit(do, e.to_json(), *how): e for e in todo}
             try:
                 _watch(jobs, count)
             except KeyboardInterrupt:
@@ -158,8 +77,8 @@ def sweep(
     return found
 
 
-def do(config: dict, out: str, threads: int | None, stop: str) -> dict:
-    """One job, in a worker: train the experiment of this description; returns {"state", "seconds"}."""
+def do(config: dict, out: str, threads: int | None, stop: str, test: tuple[tuple, int] = ((), 1)) -> dict:
+    """One job, in a worker: train the experiment of this description, and test it; returns {"state", "seconds"}."""
     with _ONE_RUN:
         os.environ |= {"ARITHLAB_OUT": out, "ARITHLAB_QUIET": "1"}
         if threads:
@@ -173,6 +92,7 @@ def do(config: dict, out: str, threads: int | None, stop: str) -> dict:
         try:
             watch()
             _train_or_wait(run, watch)
+            Grid([], *test).test(run)
             (run.path / LOG).unlink(missing_ok=True)
             state = "finished"
         except KeyboardInterrupt:
