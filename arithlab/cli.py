@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from .arithmetic.domains import domain
-from .arithmetic.encodings import NAMES
+from .arithmetic.encodings import KIND
 from .arithmetic.tasks import task
 from .arithmetic.theory import predict
 from .errors import ArithlabError, PackageMissing
@@ -117,7 +117,7 @@ def _asks_for_task(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--positions",
         default="learned",
-        help=f"{', '.join(NAMES)}, then options such as 'places window 1' (default: learned)",
+        help=f"{', '.join(KIND)}, then options such as 'places window 1' (default: learned)",
     )
 
 

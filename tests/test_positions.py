@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from arithlab import Experiment
-from arithlab.arithmetic.encodings import NAMES, encoding
+from arithlab.arithmetic.encodings import KIND, encoding
 from arithlab.arithmetic.formats import ANY, format_
 from arithlab.arithmetic.tasks import task
 from arithlab.errors import ArithlabError
@@ -243,13 +243,12 @@ def test_grid_adds_the_biases_of_column_and_row():
             for level in range(2):
                 x, y = at[level, 0, query].item(), at[level, 0, key].item()
                 wanted = wanted + table[level, 9 if ANY in (x, y) else min(4, max(-4, x - y)) + 4]
-            assert torch.allclose(bias[:, query, key], wanted)
+            assert torch.allclose(bias[:, query, key], grid.scale * wanted)
 
 
 def test_grid_sees_what_is_in_the_window_in_both_levels():
     grid, at = p.Grid(8, 2, 10), table_layout().levels
-    grid.encoding = encoding("grid window 1")
-    seen = ~grid.beyond(at[..., :, None], at[..., None, :])[0]
+    seen = ~grid.beyond(at[..., :, None], at[..., None, :], 1)[0]
     last = seen[11].nonzero()[:, 0].tolist()  # the cell at column 1 of row 1
     assert last == [0, 1, 2, 3, 4, 6, 7, 8, 10, 11, 12]  # of the first row's cells columns 0 to 2, and no margin
 
@@ -263,6 +262,23 @@ def test_grid_in_a_single_row_is_clipped_by_places():
 def test_grid_needs_columns_and_rows():
     with pytest.raises(ArithlabError, match="schoolbook"):
         Experiment(positions="grid window 2", format="aligned")
+
+
+def test_an_encoding_defined_elsewhere_trains_like_any_other():
+    @p.new_encoding("distance", "relative")
+    class Distance(p.Positions):
+        def bias(self, q, queries, keys):
+            return -(queries - keys).abs().unsqueeze(-3).to(q.dtype)
+
+    try:
+        e = Experiment(positions="distance places window 1", train="D_1-2", format="aligned", size="1-2-16", batch=8)
+        assert Trainer(e, torch.device("cpu")).step(0).isfinite()
+        assert e.predicted.digits is None
+    finally:
+        del p.POSITIONS["distance"], KIND["distance"]
+    for name, kind in (("rope", "relative"), ("Mine", "relative"), ("mine", "odd"), ("", "relative")):
+        with pytest.raises(ArithlabError):
+            p.new_encoding(name, kind)
 
 
 def test_places_line_up_operands_and_answer():
@@ -315,7 +331,7 @@ def test_an_encoding_over_places_is_told_the_role_of_every_token():
 
 
 def test_every_encoding_has_a_class():
-    assert set(POSITIONS) == set(NAMES)
+    assert set(POSITIONS) == set(KIND)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Attention over a window: equal to the mask, and linear in the length."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -48,6 +50,18 @@ def test_the_window_gives_what_the_mask_gives(monkeypatch, name, fmt):
     for options in ({}, {"tail": tokens.tail}, {"probe": Probe(temperature=[0.5, 2.0], trained_on=3, attention=None)}):
         near, masked = (logits(monkeypatch, name, tokens, far, **options) for far in (True, False))
         assert torch.allclose(near, masked, atol=1e-9)
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_a_probe_may_set_another_window(monkeypatch, far):
+    tokens = examples(12)
+    as_trained = logits(monkeypatch, "clipped places window 2", tokens, far)
+    same = {"probe": Probe(window=2, attention=None)}
+    assert torch.allclose(logits(monkeypatch, "clipped places", tokens, far, **same), as_trained, atol=1e-9)
+    none = {"probe": Probe(window=math.inf, attention=None)}
+    whole = logits(monkeypatch, "clipped places", tokens, far)
+    assert torch.allclose(logits(monkeypatch, "clipped places window 2", tokens, far, **none), whole, atol=1e-9)
+    assert not torch.allclose(whole, as_trained)
 
 
 def test_the_window_works_with_a_cache(monkeypatch):

@@ -13,12 +13,22 @@ from dataclasses import dataclass
 
 from ..errors import ArithlabError, UnknownName, shorten
 
-ABSOLUTE = ("none", "learned", "sinusoidal")  # "none" counts as absolute: a causal mask lets a model count tokens
-RELATIVE = ("rope", "alibi", "t5", "shaw", "kerple", "clipped", "grid")  # see differences of positions only
-INTERPOLATED = ("fire",)  # sees differences as shares of the length
-BY_PLACE = ("abacus", "coupled", "grid")  # count places by themselves
-OFFSET = ("abacus", "coupled")  # absolute places behind a random offset
-NAMES = (*ABSOLUTE, *RELATIVE, *INTERPOLATED, *OFFSET)
+KIND = {  # what a model sees of a position; more are added by model.positions.new_encoding
+    "none": "absolute",  # a causal mask lets a model count tokens
+    "learned": "absolute",
+    "sinusoidal": "absolute",
+    "rope": "relative",  # differences of positions only
+    "alibi": "relative",
+    "t5": "relative",
+    "shaw": "relative",
+    "kerple": "relative",
+    "clipped": "relative",
+    "grid": "relative",
+    "fire": "relative",  # as shares of the length
+    "abacus": "offset",  # absolute places behind a random offset
+    "coupled": "offset",
+}
+BY_PLACE = ("abacus", "coupled", "grid")  # these count places by themselves
 _OPTION = re.compile(r"(places|randomized|window ([0-9]{1,6}))(?: |$)")
 
 
@@ -30,6 +40,11 @@ class Encoding:
     places: bool = False
     window: int | None = None
     randomized: bool = False
+
+    @property
+    def kind(self) -> str:
+        """absolute, relative or offset."""
+        return KIND[self.name]
 
     def __str__(self) -> str:
         window = "" if self.window is None else f" window {self.window}"
@@ -45,8 +60,8 @@ def encoding(text: str) -> Encoding:
     """
     words = " ".join(text.split()) if isinstance(text, str) and len(text) < 200 else ""
     name, _, rest = words.partition(" ")
-    if name not in NAMES:
-        raise UnknownName("positions", text, NAMES)
+    if name not in KIND:
+        raise UnknownName("positions", text, KIND)
     options = list(_OPTION.finditer(rest))
     kinds = [match[1].split()[0] for match in options]
     if "".join(match[0] for match in options) != rest or len(set(kinds)) < len(kinds):

@@ -27,7 +27,7 @@ import numpy as np
 from . import digits as dg
 from .batches import stream
 from .domains import Domain, domain
-from .encodings import ABSOLUTE, OFFSET, Encoding, encoding
+from .encodings import Encoding, encoding
 from .formats import Format, format_
 from .tasks import Task
 
@@ -153,9 +153,9 @@ def invariance(task: Task, train: Domain, positions: str, format: str | Format =
         return False, "a digit of the product depends on digits at every distance"
     if chosen.randomized:
         return False, "random gaps between positions: their order is learned, no distance is"
-    if chosen.name in OFFSET:
+    if chosen.kind == "offset":
         return True, "random offsets make all places alike, as far as the table of places reaches"
-    if chosen.name in ABSOLUTE and (chosen.name != "none" or chosen.window is None):
+    if chosen.kind == "absolute" and (chosen.name != "none" or chosen.window is None):
         return False, "absolute positions past the training length were never seen"
     if not chosen.places:
         return True, "every step is the same at every place, and digits of one place stay equally far apart in tokens"
@@ -171,7 +171,7 @@ def _new_layout(chosen: Encoding, fmt: Format) -> str:
         return ""
     if chosen.randomized:
         return "random gaps between positions: their order is learned, no distance is"
-    if chosen.name in ABSOLUTE and (chosen.name != "none" or chosen.window is None):
+    if chosen.kind == "absolute" and (chosen.name != "none" or chosen.window is None):
         return "absolute positions past the training length were never seen"
     return "the distance in tokens between digits of one place grows with the length"
 

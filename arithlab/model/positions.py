@@ -1,21 +1,24 @@
 """Positional encodings, all behind one switch in the same block.
 
 A class says how it enters the block by overriding one or more of `embed`, `rotate` and `bias`; positions are
-token positions or places, as the encoding's text says. A new encoding is one short class, one line in POSITIONS,
-and its name in arithmetic.encodings.
+token positions or places, as the encoding's text says. A new encoding is one short class, here (one line in
+POSITIONS, one in arithmetic.encodings) or anywhere else, under `new_encoding`.
 
 Shapes: B batch, H heads, Q queries, K keys, D width of a head. `at` holds positions, whole numbers from 0, of
 shape (T,), or (B or 1, T) where they are places.
 """
 
 import math
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ..arithmetic.encodings import Encoding
+from ..arithmetic.encodings import KIND, Encoding
 from ..arithmetic.formats import ANY, ROLE, Tokens
+from ..errors import ArithlabError, UnknownName
 
 RANGE = 2_048  # positions that randomised encodings choose from, unless a sequence is longer
 
@@ -73,9 +76,9 @@ class Positions(nn.Module):
         """
         return None
 
-    def beyond(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Where keys are outside of the window (there must be one), of the shape that queries and keys broadcast to."""
-        return (queries - keys).abs() > self.encoding.window
+    def beyond(self, queries: Tensor, keys: Tensor, window: float) -> Tensor:
+        """Where keys are further away than the window, of the shape that queries and keys broadcast to."""
+        return (queries - keys).abs() > window
 
 
 def ordered_subset(count: int, random: bool) -> Tensor:
@@ -247,6 +250,8 @@ class Grid(Clipped):
     Positions have a first axis for the levels: (2, B or 1, T). Outside of the window is what is outside in either.
     """
 
+    scale = 16.0  # optimisers move weights by their learning rate, and biases must grow to several units
+
     def __init__(self, width: int, heads: int, context: int):
         super().__init__(width, heads, context)
         self.table = nn.Embedding(2 * (2 * self.farthest + 2), heads)
@@ -260,11 +265,12 @@ class Grid(Clipped):
         one = 2 * self.farthest + 2
         row = (queries - keys).clamp(-self.farthest, self.farthest) + self.farthest
         row = torch.where((queries == ANY) | (keys == ANY), one - 1, row)
-        return (self.table(row[0]) + self.table(row[1] + one)).movedim(-1, -3).to(q.dtype)
+        both = self.table(row[0]) + self.table(row[1] + one)
+        return (self.scale * both).movedim(-1, -3).to(q.dtype)
 
-    def beyond(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Where either level is outside of the window; ANY is inside."""
-        return (super().beyond(queries, keys) & (queries != ANY) & (keys != ANY)).any(0)
+    def beyond(self, queries: Tensor, keys: Tensor, window: float) -> Tensor:
+        """Where either level is further away; ANY never is."""
+        return (super().beyond(queries, keys, window) & (queries != ANY) & (keys != ANY)).any(0)
 
 
 class Coupled(Learned):
@@ -312,6 +318,29 @@ POSITIONS: dict[str, type[Positions]] = {
     "abacus": Abacus,
     "coupled": Coupled,
 }
+
+
+def new_encoding(name: str, kind: str = "relative") -> Callable[[type[Positions]], type[Positions]]:
+    """Class decorator: from here on the class answers to `name`; kind is one of encodings.KIND's.
+
+    >>> @new_encoding("nearest")
+    ... class Nearest(Positions):
+    ...     def bias(self, q, queries, keys):
+    ...         return -(queries - keys).abs().unsqueeze(-3).to(q.dtype)
+    >>> POSITIONS["nearest"] is Nearest
+    True
+    >>> del POSITIONS["nearest"], KIND["nearest"]
+    """
+    if not re.fullmatch("[a-z][a-z0-9_]{0,30}", name) or (name in POSITIONS and POSITIONS[name].__module__ == __name__):
+        raise ArithlabError(f"an encoding cannot be named {name!r}: take another word, in small letters.")
+    if kind not in KIND.values():
+        raise UnknownName("kind of encoding", kind, sorted(set(KIND.values())))
+
+    def add(made: type[Positions]) -> type[Positions]:
+        POSITIONS[name], KIND[name] = made, kind
+        return made
+
+    return add
 
 
 def table_rows(encoding: Encoding, context: int) -> int | None:

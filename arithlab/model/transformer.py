@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..arithmetic.encodings import OFFSET, encoding
+from ..arithmetic.encodings import encoding
 from ..arithmetic.formats import ROLES
 from ..errors import ArithlabError, UnknownName, shorten
 from .positions import Layout, Positions, make_positions
@@ -96,13 +96,15 @@ class Probe:
     (B, H, Q, K) per layer, the very weights that produced the logits; None = none are kept, which saves
     memory at great lengths. temperature: the attention logits are divided by it, one number or one per layer,
     or per layer and head. trained_on: where given, the logits of a query that sees n tokens are multiplied by
-    log n / log trained_on, but never made smaller (scalable softmax, Nakanishi 2025, arXiv 2501.19399).
+    log n / log trained_on, but never made smaller (scalable softmax, Nakanishi 2025, arXiv 2501.19399). window: in
+    place of the encoding's own; math.inf for none.
     """
 
     cut: set[tuple[int, int]] = field(default_factory=set)
     attention: list[Tensor] | None = field(default_factory=list)
     temperature: float | list = 1.0
     trained_on: int | None = None
+    window: float | None = None
 
     def sharpness(self, layer: int, heads: int, seen: Tensor) -> Tensor:
         """What the attention logits of a layer are multiplied by, (H, Q, 1), where queries see so many tokens."""
@@ -137,13 +139,16 @@ class Attention(nn.Module):
         if cache is not None:
             k, v = cache.extend(layer, k, v)
         K, window = k.shape[2], positions.encoding.window
+        if probe is not None and probe.window is not None:
+            window = None if math.isinf(probe.window) else probe.window
         seen = torch.arange(K - tail, K, device=x.device) + 1  # how many tokens each query may look back at
         sharp = None if probe is None else probe.sharpness(layer, self.heads, seen).to(q.dtype)
         far = window is not None and at.ndim < 3 and K > FAR and not (self.training and self.dropout)
         if far and (probe is None or probe.attention is None):
-            y = attend_near(q, k, v, at, positions, sharp)
+            y = attend_near(q, k, v, at, positions, window, sharp)
         else:
-            y = self._attend(q, k, v, at, positions, sharp, None if probe is None else probe.attention)
+            kept = None if probe is None else probe.attention
+            y = self._attend(q, k, v, at, positions, window, sharp, kept)
         for head in () if probe is None else (head for where, head in probe.cut if where == layer):
             y = y * (torch.arange(self.heads, device=x.device) != head)[:, None, None]
         y = self.out(y.transpose(1, 2).reshape(B, tail, C))
@@ -154,10 +159,10 @@ class Attention(nn.Module):
         B, T, C = x.shape
         return F.linear(x, weight, bias).view(B, T, parts, self.heads, C // self.heads).permute(2, 0, 3, 1, 4).unbind()
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, at: Tensor, positions: Positions, sharp, kept) -> Tensor:
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, at: Tensor, positions: Positions, window, sharp, kept) -> Tensor:
         """Queries of the last tokens over all keys (B, H, Q, D); the weights are appended to `kept` unless None."""
         Q, K = q.shape[2], k.shape[2]
-        queries, keys, window = at[..., -Q:, None], at[..., None, :], positions.encoding.window
+        queries, keys = at[..., -Q:, None], at[..., None, :]
         bias, mask = positions.bias(q, queries, keys), None
         fused = kept is None and self.fused
         # on a CPU is_causal is slow in bfloat16, a mask is not
@@ -165,7 +170,7 @@ class Attention(nn.Module):
         if not causal_only:
             hidden = torch.ones(Q, K, dtype=torch.bool, device=q.device).triu(K - Q + 1)
             if window is not None:
-                hidden = (hidden | positions.beyond(queries, keys)).unsqueeze(-3)
+                hidden = (hidden | positions.beyond(queries, keys, window)).unsqueeze(-3)
             mask = torch.zeros(hidden.shape, dtype=q.dtype, device=q.device).masked_fill(hidden, float("-inf"))
             mask = mask if bias is None else mask + (bias if sharp is None else bias * sharp)
         q = q if sharp is None else q * sharp
@@ -239,7 +244,7 @@ class Transformer(nn.Module):
         self.embedding = nn.Embedding(vocabulary, shape.width)
         chosen = encoding(positions)
         self.positions = make_positions(chosen, shape.width, shape.heads, context, shape.layers)
-        self.role = nn.Embedding(len(ROLES), shape.width) if chosen.places and chosen.name not in OFFSET else None
+        self.role = nn.Embedding(len(ROLES), shape.width) if chosen.places and chosen.kind != "offset" else None
         self.blocks = nn.ModuleList(Block(shape, dropout) for _ in range(shape.layers))
         self.norm = nn.LayerNorm(shape.width, bias=shape.bias)
         self.head = nn.Linear(shape.width, vocabulary, bias=False)
@@ -293,7 +298,7 @@ class Transformer(nn.Module):
     def draws(self) -> bool:
         """Whether training draws random numbers: for dropout, or for positions."""
         chosen = self.positions[0].encoding
-        return self.dropout > 0 or chosen.randomized or chosen.name in OFFSET
+        return self.dropout > 0 or chosen.randomized or chosen.kind == "offset"
 
     def parameter_count(self) -> int:
         """Number of trained numbers; tied matrices count once."""

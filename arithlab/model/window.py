@@ -33,13 +33,15 @@ def neighbours(at: Tensor, queries: int, window: int) -> tuple[Tensor, Tensor]:
     return near, (slot < end[..., None]) & (near <= torch.arange(K - queries, K, device=at.device)[:, None])
 
 
-def attend_near(q: Tensor, k: Tensor, v: Tensor, at: Tensor, positions: Positions, sharp: Tensor | None) -> Tensor:
+def attend_near(
+    q: Tensor, k: Tensor, v: Tensor, at: Tensor, positions: Positions, window: int, sharp: Tensor | None
+) -> Tensor:
     """What attention with the window as a mask gives (B, H, Q, D), without its Q x K logits.
 
     at: positions of all keys, (K,) or (B or 1, K). sharp: what logits are multiplied by, (H, Q, 1), or None.
     """
     (B, _, Q, D), at = q.shape, at.reshape(-1, at.shape[-1])
-    near, counts = neighbours(at, Q, positions.encoding.window)
+    near, counts = neighbours(at, Q, window)
     k, v, rows = k.transpose(1, 2), v.transpose(1, 2), torch.arange(B, device=q.device)[:, None, None]
     parts = []
     for part in torch.arange(Q, device=q.device).split(max(1, CHUNK // B)):
