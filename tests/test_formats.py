@@ -328,23 +328,28 @@ def test_every_cell_of_the_schoolbook_follows_from_its_neighbours(base, pairs):
         used = role[row] != ROLE["pad"]
         assert used.sum() == fmt.length(t, n)
         assert fmt.decode(t, tokens.ids[row, used & supervised[row]]) == np.base_repr(a * b, base).lower()
-        cells = {(i, j): int(vocabulary[token][1:-1]) for token, kind, i, j in
-                 zip(tokens.ids[row], role[row], *levels[:, row], strict=True) if kind == ROLE["r"]}  # fmt: skip
-        assert set(cells) == {(i, j) for i in range(n + 1) for j in range(n)}
-        for (i, j), cell in cells.items():
-            product = (a // base**i % base) * (b // base**j % base) if i < n else 0
-            assert cell == product + cells.get((i + 1, j - 1), 0) % base + cells.get((i - 1, j), 0) // base
+        products, totals = (
+            {(i, j): int(vocabulary[token][1:-1]) for token, kind, i, j in
+             zip(tokens.ids[row], role[row], *levels[:, row], strict=True) if kind == ROLE[name]} for name in "rc"
+        )  # fmt: skip
+        assert set(products) == {(i, j) for i in range(n) for j in range(n)}
+        assert set(totals) == {(i, j) for i in range(n + 1) for j in range(n)}
+        for (i, j), product in products.items():
+            assert product == (a // base**i % base) * (b // base**j % base)
+        for (i, j), total in totals.items():
+            above, carry = totals.get((i + 1, j - 1), 0) % base, totals.get((i - 1, j), 0) // base
+            assert total == products.get((i, j), 0) + above + carry
 
 
 def test_a_wrong_product_changes_the_digits_of_the_cells_that_spell_it():
     fmt, t = format_("schoolbook"), task("mul")
     truth, fake = encode(fmt, t, [(12, 34)]), encode(fmt, t, [(12, 34)], [409])
-    assert rendered(fmt, t, truth) == "21*43=[8][4][0],[10][4][0]"  # 12 x 34 = 408
-    assert rendered(fmt, t, fake) == "21*43=[9][4][0],[10][4][0]"
-    assert fmt.decode(t, np.zeros(7, int)) == "????"
+    assert rendered(fmt, t, truth) == "21*43=[8][8][4][4][0],[6][10][3][4][0]"  # 12 x 34 = 408
+    assert rendered(fmt, t, fake) == "21*43=[8][9][4][4][0],[6][10][3][4][0]"
+    assert fmt.decode(t, np.zeros(11, int)) == "????"
     tokens = encode(fmt, t, [(12, 34)])
-    assert tokens.levels[1, 0].tolist() == [ANY, ANY, ANY, 0, 1, 0, 0, 0, 0, 1, 1, 1, 1]
-    assert tokens.levels[0, 0].tolist() == [0, 1, 2, ANY, ANY, -1, 0, 1, 2, -1, 0, 1, 2]
+    assert tokens.levels[1, 0].tolist() == [ANY, ANY, ANY, 0, 1, *[0] * 6, *[1] * 6]
+    assert tokens.levels[0, 0].tolist() == [0, 1, 2, ANY, ANY, *[-1, 0, 0, 1, 1, 2] * 2]
 
 
 def test_examples_of_several_lengths_make_one_batch_of_the_schoolbook():

@@ -9,8 +9,8 @@ Text form: a name, then options in any order.
 `aligned repeated`     the second operand, of one digit, is written at every place of the first
 `remainders`           for `add mod p`: aligned operands, then a scratchpad: from the highest place down the running
                        remainder r_j = (base r_(j+1) + a_j + b_j) mod p, one token each; the last one is the answer
-`schoolbook`           for `mul`: aligned operands, then a row of cells for every digit of b, see scratchpads.py;
-                       a comma before every row but the first; the digits of the answer are spelt by the cells
+`schoolbook`           for `mul`: aligned operands, then a row for every digit of b, a comma before all but the first:
+                       for each digit of a the product of both and the total (scratchpads.py); totals spell the answer
 `p1`                   2407.17963: operands in 20 places highest first, answer in 21 units first, 66 tokens
 `p2 5`                 2308.08268: digits only, operands in 5 places highest first, answer units first
 """
@@ -108,7 +108,7 @@ class Format:
         if self.name == "remainders":
             return operand_digits
         if self.name == "schoolbook":
-            return operand_digits * (operand_digits + 2) - 1
+            return 2 * operand_digits * (operand_digits + 1) - 1
         return operand_digits + 1 if self.repeated and task.modulus is None else task.answer_width(operand_digits)
 
     def answer_width(self, task: Task) -> int:
@@ -243,16 +243,19 @@ class Format:
             return self._encode_lengths(task, a, b, c, longest)
         n, vocabulary = int(longest[0]), self.vocabulary(task)
         a, b, c = dg.fit_width(a, n), dg.fit_width(b, n), dg.fit_width(c, 2 * n)
-        cells = scratchpads.schoolbook(a, b, task.base)
+        products, totals = scratchpads.schoolbook(a, b, task.base)
         row, column = scratchpads.spelt(n)
-        cells[:, row, column] += c.astype(np.int64) - cells[:, row, column] % task.base  # nothing where c is the truth
-        cells = np.concatenate([np.zeros((len(a), n, 1), np.int64), cells + vocabulary.index("[0]")], 2)
-        cells[:, :, 0] = vocabulary.index(",")
-        cells[:, 0, 0] = vocabulary.index("=")
-        ids = np.concatenate([a, np.full((len(a), 1), task.base), b, cells.reshape(len(a), -1)], 1)
-        digits, across = np.arange(n), np.tile(np.arange(-1, n + 1), n)
-        everywhere, down = np.full(n, ANY), np.repeat(digits, n + 2)
-        roles = ["a"] * n + ["op"] + ["b"] * n + (["="] + ["r"] * (n + 1)) * n
+        totals[:, row, column] += c.astype(np.int64) - totals[:, row, column] % task.base  # 0 where c is the truth
+        rows = np.empty((len(a), n, 2 * n + 2), np.int64)  # a sign, then product and total in turn
+        rows[:, :, 1:-1:2], rows[:, :, 2::2] = products, totals[:, :, :n]
+        rows[:, :, -1] = totals[:, :, n]
+        rows += vocabulary.index("[0]")
+        rows[:, :, 0] = vocabulary.index(",")
+        rows[:, 0, 0] = vocabulary.index("=")
+        ids = np.concatenate([a, np.full((len(a), 1), task.base), b, rows.reshape(len(a), -1)], 1)
+        digits, across = np.arange(n), np.tile([-1, *np.repeat(np.arange(n), 2), n], n)
+        everywhere, down = np.full(n, ANY), np.repeat(digits, 2 * n + 2)
+        roles = ["a"] * n + ["op"] + ["b"] * n + (["="] + ["r", "c"] * n + ["c"]) * n
         role = np.array([[ROLE[name] for name in roles]])
         place = np.concatenate([digits, [n], digits, across])[None]
         levels = np.stack(
@@ -298,10 +301,10 @@ class Format:
             last = symbols[-1]
             return dg.write(dg.from_ints([int(last[1:-1])], task.base)[0]) if last[0] == "[" else "?"
         if self.name == "schoolbook":
-            n = round(math.sqrt(len(symbols) + 2)) - 1  # n rows of n + 1 cells, and commas between
+            n = round((math.sqrt(2 * len(symbols) + 3) - 1) / 2)  # the inverse of answer_places
             row, column = scratchpads.spelt(n)
-            cells = [symbols[at] for at in row * (n + 2) + column]
-            symbols = [dg.SYMBOLS[int(cell[1:-1]) % task.base] if cell[0] == "[" else "?" for cell in cells]
+            totals = [symbols[at] for at in row * (2 * n + 2) + np.minimum(2 * column + 1, 2 * n)]
+            symbols = [dg.SYMBOLS[int(total[1:-1]) % task.base] if total[0] == "[" else "?" for total in totals]
         if self.width is not None:
             symbols = symbols[: self.answer_width(task)]
         elif ";" in symbols:

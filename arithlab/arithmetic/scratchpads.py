@@ -17,30 +17,32 @@ def running_remainders(a: np.ndarray, b: np.ndarray, modulus: int, base: int) ->
     return out
 
 
-def schoolbook(a: np.ndarray, b: np.ndarray, base: int) -> np.ndarray:
-    """Multiplication as on paper, rows summed as they are made, for digits (N, n): cells (N, n rows, n + 1 columns).
+def schoolbook(a: np.ndarray, b: np.ndarray, base: int) -> tuple[np.ndarray, np.ndarray]:
+    """Multiplication as on paper for digits (N, n): products (N, n rows, n columns), totals (N, n rows, n + 1 columns).
 
-    Cell t[j, i] = a_i b_j + (digit above: t[j - 1, i + 1] mod base) + (carry: t[j, i - 1] // base), and the last of
-    a row is its carry. Every row is the sum so far: its cell i stands at place i + j of the product.
+    Product p[j, i] = a_i b_j. Total t[j, i] = p[j, i] + (digit above: t[j - 1, i + 1] mod base) + (carry:
+    t[j, i - 1] // base), the last of a row its carry alone. The digits of every row are the sum so far: column i
+    of row j stands at place i + j of the product.
 
-    >>> schoolbook(np.array([[2, 1]]), np.array([[4, 3]]), 10).tolist()  # 12 x 34
-    [[[8, 4, 0], [10, 4, 0]]]
+    >>> products, totals = schoolbook(np.array([[2, 1]]), np.array([[4, 3]]), 10)  # 12 x 34
+    >>> products.tolist(), totals.tolist()
+    ([[[8, 4], [6, 3]]], [[[8, 4, 0], [10, 4, 0]]])
     """
     N, n = a.shape
-    cells = np.zeros((N, n, n + 1), np.int64)
-    above = np.zeros((N, n + 1), np.int64)
+    products = b[:, :, None].astype(np.int64) * a[:, None]
+    totals, above = np.zeros((N, n, n + 1), np.int64), np.zeros((N, n), np.int64)
     for j in range(n):
         carry = np.zeros(N, np.int64)
         for i in range(n):
-            cells[:, j, i] = a[:, i].astype(np.int64) * b[:, j] + above[:, i] + carry
-            carry = cells[:, j, i] // base
-        cells[:, j, n] = carry
-        above[:, :n] = cells[:, j, 1:] % base
-    return cells
+            totals[:, j, i] = products[:, j, i] + above[:, i] + carry
+            carry = totals[:, j, i] // base
+        totals[:, j, n] = carry
+        above = totals[:, j, 1:] % base
+    return products, totals
 
 
 def spelt(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column of the cells whose digits are the product, units first: down the first column, along the last row.
+    """Row and column of the totals that spell the product, units first: down the first column, along the last row.
 
     >>> [x.tolist() for x in spelt(2)]
     [[0, 1, 1, 1], [0, 0, 1, 2]]

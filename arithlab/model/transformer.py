@@ -109,7 +109,7 @@ class Probe:
     def sharpness(self, layer: int, heads: int, seen: Tensor) -> Tensor:
         """What the attention logits of a layer are multiplied by, (H, Q, 1), where queries see so many tokens."""
         at = torch.as_tensor(self.temperature, dtype=torch.float64, device=seen.device)
-        factor = 1 / (at[layer] if at.ndim else at).expand(heads)[:, None, None]
+        factor = 1 / (at[layer] if at.ndim else at).expand(heads)[:, None, None].expand(heads, len(seen), 1)
         if self.trained_on is None:
             return factor
         return factor * (seen.double().log() / math.log(self.trained_on)).clamp(min=1)[:, None]
