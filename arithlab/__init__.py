@@ -43,6 +43,7 @@ _HOME = {
     "TaskPicker": "notebook.widgets",
     "AskBox": "notebook.widgets",
     "TheoryExplorer": "notebook.widgets",
+    "LengthExplorer": "notebook.explorer",
 }
 
 __all__ = [*_HOME]

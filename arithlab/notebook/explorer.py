@@ -1,0 +1,69 @@
+"""A widget: how far does a trained model carry on, and what happens if it may see more, less, or less sharply?"""
+
+import math
+from collections.abc import Mapping
+
+import ipywidgets as w
+import pandas as pd
+
+from ..errors import ArithlabError
+from ..model.transformer import Probe
+from ..training.evaluate import evaluate
+from ..training.runs import Run
+from . import plots
+from .widgets import WIDE, _put, _text
+
+LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 20, 50, 100, 200, 500, 1000)
+WINDOWS = (0, 1, 2, 3, 4, 8, 16, math.inf)
+NEAR, ALL = 20_000, 40_000_000  # tokens with a window, pairs of tokens without: about a second on two cores
+
+
+class LengthExplorer(w.VBox):
+    """Sliders for the training digits, the window, the temperature of attention and the test length of recorded runs.
+
+    The window is that of the answering pass: the model keeps the weights that it was trained to with its own. Every
+    setting tried stays in the figure.
+    """
+
+    def __init__(self, runs: Mapping[int, Run], digits: int = 20):
+        super().__init__()
+        self.runs, self.tried = dict(runs), {}
+        common = {"style": WIDE, "layout": w.Layout(width="32em"), "continuous_update": False}
+        windows = [("all" if math.isinf(window) else str(window), window) for window in WINDOWS]
+        own = next(iter(self.runs.values())).experiment.encoding.window
+        self.train_digits = w.SelectionSlider(options=list(self.runs), description="training digits", **common)
+        self.window = w.SelectionSlider(
+            options=windows, value=math.inf if own is None else own, description="window", **common
+        )
+        self.temperature = w.SelectionSlider(
+            options=[0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0], value=1.0, description="temperature", **common
+        )
+        self.digits = w.SelectionSlider(options=LENGTHS, value=digits, description="test digits", **common)
+        self.words, self.figure = w.HTML(), w.Output()
+        controls = [self.train_digits, self.window, self.temperature, self.digits]
+        self.children = [w.HTML("<h4>How far does it carry on?</h4>"), *controls, self.words, self.figure]
+        for control in controls:
+            control.observe(lambda change: self.refresh(), names="value")
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Test the present setting and add it to the figure."""
+        run, digits = self.runs[self.train_digits.value], self.digits.value
+        tokens = run.experiment.format_.length(run.experiment.task_, digits)
+        at_once = ALL // tokens**2 if math.isinf(self.window.value) else NEAR // tokens
+        probe = Probe(attention=None, temperature=self.temperature.value, window=self.window.value)
+        try:
+            row = evaluate(run, [digits], n=min(200, max(3, at_once)), probe=probe).iloc[0]
+        except ArithlabError as error:
+            self.words.value = _text(str(error), alarm=True)
+            return
+        window = "all" if math.isinf(self.window.value) else self.window.value
+        name = f"trained on {self.train_digits.value}, window {window}, temperature {self.temperature.value:g}"
+        self.tried.setdefault(name, {})[digits] = row
+        self.words.value = _text(
+            f"{name}: {100 * row.exact_match:.1f} % of {row.n} sums of {digits:,} digits are right."
+        )
+        tables = {key: pd.DataFrame([found[n] for n in sorted(found)]) for key, found in self.tried.items()}
+        figure = plots.by_length(tables, title="Every setting tried")
+        figure.update_xaxes(type="log", dtick=None, tickvals=LENGTHS)
+        _put(self.figure, figure)

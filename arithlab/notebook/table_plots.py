@@ -1,0 +1,94 @@
+"""Figures of whole tables: prediction and measurement of many runs at a glance."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from ..training.evaluate import predict
+from ..training.experiment import Experiment
+from .plots import style
+
+SUCCEEDS = 0.5  # from here on an accuracy counts as "carries on"
+
+
+def beside_theory(table: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
+    """The measured accuracies of a sweep in long form, and what theory predicts for each.
+
+    table: from `results` or `recorded`. experiment: what all runs share; the columns of the table replace its fields.
+    Columns: those of the table but the accuracies, and digits, exact_match, predicted (fractions), reason.
+    """
+    names = [name for name in table if name.startswith("exact_match_")]
+    lengths = [int(name.rsplit("_", 1)[1]) for name in names]
+    varied = [name for name in table if name in experiment.to_json() and name != "seed"]
+    rows = []
+    for values, group in table.groupby(varied, sort=False):
+        theory = predict(experiment.with_(**dict(zip(varied, values, strict=True))), lengths)
+        for name, row in zip(names, theory.to_dict("records"), strict=True):
+            about = group.drop(columns=names).assign(digits=row["digits"], exact_match=group[name])
+            rows.append(about.assign(predicted=row["predicted_accuracy"], reason=row["reason"]))
+    return pd.concat(rows, ignore_index=True)
+
+
+def accuracy_table(
+    table: pd.DataFrame, *, panel: str, row: str, train_digits: int, names: Mapping[str, str] | None = None, title: str
+) -> go.Figure:
+    """One panel per value of `panel`, one row per value of `row`: the median over seeds by length, and theory.
+
+    table: from `beside_theory`. A frame marks the cells of which theory says that the model carries on. names: what
+    to call the panels.
+    """
+    panels, said = list(table[panel].unique()), []
+    titles = [(names or {}).get(name, name) for name in panels]
+    figure = make_subplots(1, len(panels), subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.02)
+    order, lengths = list(table[row].unique())[::-1], sorted(table["digits"].unique())
+    for column, name in enumerate(panels, 1):
+        cells = table[table[panel] == name].groupby([row, "digits"], sort=False)
+        median, low, high = (getattr(cells["exact_match"], f)().unstack() for f in ("median", "min", "max"))
+        theory = cells["predicted"].first().unstack().loc[order, lengths]
+        median, low, high = (100 * x.loc[order, lengths] for x in (median, low, high))
+        seeds = table[table[panel] == name].groupby(row)["seed"].nunique().max()
+        figure.add_heatmap(
+            z=median.to_numpy(),
+            x=[f"{n:,}" for n in lengths],
+            y=order,
+            zmin=0,
+            zmax=100,
+            colorscale="Cividis",
+            xgap=2,
+            ygap=2,
+            text=median.round().map(lambda x: "" if pd.isna(x) else f"{x:.0f}").to_numpy(),
+            texttemplate="%{text}",
+            customdata=pd.concat([low, high], axis=1).to_numpy().reshape(len(order), 2, -1).transpose(0, 2, 1),
+            hovertemplate="%{y}, %{x} digits: median %{z:.0f} %, %{customdata[0]:.0f} to %{customdata[1]:.0f} %"
+            f"<extra>{seeds} seeds</extra>",
+            colorbar={"title": "%"},
+            showscale=column == len(panels),
+            row=1,
+            col=column,
+        )
+        for i, encoding in enumerate(order):
+            for j, digits in enumerate(lengths):
+                if digits > train_digits and theory.loc[encoding, digits] > SUCCEEDS:
+                    frame = {"x0": j - 0.47, "x1": j + 0.47, "y0": i - 0.45, "y1": i + 0.45}
+                    line = {"color": "#D55E00", "width": 2.5}
+                    figure.add_shape(type="rect", **frame, line=line, row=1, col=column)
+        best = median[lengths[-1]].dropna()
+        best = best[best >= 50].index.tolist()
+        said.append(f"{titles[column - 1]}: at {lengths[-1]} digits {', '.join(best[::-1]) or 'none'} at 50 % or more")
+    figure.update_xaxes(title="digits", type="category")
+    figure.update_yaxes(tickmode="linear", col=1)
+    height = 150 + 26 * len(order)
+    return style(figure, f"{title}. {'; '.join(said)}. Framed: theory says it carries on.", title=title, height=height)
+
+
+def agreement(table: pd.DataFrame, *, train_digits: int) -> pd.DataFrame:
+    """How often theory and measurement agree past the training length, run by run: a two-by-two table of counts.
+
+    table: from `beside_theory`. Rows: what theory says; columns: what was measured.
+    """
+    past = table[(table["digits"] > train_digits) & table["exact_match"].notna()]
+    words = {True: "carries on", False: "fails"}
+    says, does = ((past[name] > SUCCEEDS).map(words) for name in ("predicted", "exact_match"))
+    return pd.crosstab(says.rename("theory"), does.rename("measured"))
