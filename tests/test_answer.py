@@ -89,7 +89,7 @@ FOREIGN_DIGITS = ["\u0661+\u0662", "\u00b2+1"]
 
 @pytest.mark.parametrize("question", [*TEXTS, *FOREIGN_DIGITS, None, 12, ["1+2"]])
 def test_what_is_no_question_is_refused(question, padded):
-    with pytest.raises(ArithlabError, match=r"question|number"):
+    with pytest.raises(ArithlabError, match=r"question|number|operands"):
         answer(padded, ["1+2", question])
 
 
@@ -181,10 +181,13 @@ def test_unpadded_runs_say_which_lengths_they_take():
         ("mul", "aligned repeated", ["12*1", "999*9"]),
         ("add mod 11", "remainders", ["12+1", "1+2", "123456+1"]),
         ("mul", "schoolbook", ["3*4", "12*1", "120*999"]),
+        ("add", "sums", ["3+4", "12+1", "120+999+8", "1+2+3+4+5"]),
     ],
 )
 def test_written_answers_are_those_of_one_pass_over_them(positions, text, style, questions, tmp_path):
-    if (style == "unpadded" and "randomized" in positions) or (style != "schoolbook" and positions == "grid"):
+    if (style == "unpadded" and "randomized" in positions) or (
+        style not in ("schoolbook", "sums") and positions == "grid"
+    ):
         return  # refused: see test_positions_that_need_the_length_of_the_answer_are_refused
     train = "D_1-3[b=1]" if style == "aligned repeated" else "D_1-3"
     run = untrained(tmp_path, task=text, format=style, positions=positions, train=train, size="2-2-16")
@@ -194,6 +197,8 @@ def test_written_answers_are_those_of_one_pass_over_them(positions, text, style,
             weight += 0.3 * torch.randn_like(weight)
     for question in questions:
         a, b = (digits[None] for digits in e.task_.parse_question(question))
+        terms = question.count("+") + 1 if style == "sums" else 2
+        assert b.ndim == 2 if terms == 2 else b.shape[2] == terms - 1
         width = max(a.shape[1], b.shape[1])
         a, b = dg.fit_width(a, width), dg.fit_width(b, width)
         longest = dg.from_ints([e.base ** (e.task_.answer_width(width) - 1)], e.base)

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arithlab.arithmetic import digits as dg
+from arithlab.arithmetic.batches import is_test_pair
 from arithlab.arithmetic.domains import Domain, Part, domain
+from arithlab.arithmetic.tasks import task
 from arithlab.errors import ArithlabError, shorten
 
 SMALL = [
@@ -292,3 +294,46 @@ def test_the_longest_ripple_holds_the_worst_case():
     found = set(as_ints((a, b), 10))
     assert (9999, 1) in found
     assert all(x + y >= 10_000 and x // 10 + y // 10 == 999 for x, y in found)
+
+
+def test_more_terms_have_digits_of_their_own():
+    found = domain("D_3[terms=4]")
+    assert str(found) == "D_3[terms=4]"
+    assert found.terms == 4
+    assert found.count(10) is None
+    a, b = found.sample(np.random.default_rng(0), 500, 10)
+    assert b.shape == (500, 3, 3)
+    assert (dg.lengths(a) == 3).all()
+    counts = np.bincount(b.ravel(), minlength=10)
+    assert counts.min() > 350  # 450 each on average
+    mixed = domain("D_2+D_3[terms=3]")
+    a, b = mixed.sample(np.random.default_rng(0), 500, 10)
+    assert b.shape == (500, 3, 2)
+    two = dg.lengths(a) < 3
+    assert not b[two, :, 1].any()
+
+
+@pytest.mark.parametrize(
+    "text", ["D_3[terms=1]", "D_3[terms=11]", "D_ab3[terms=3]", "D_3[terms=3,chain=2]", "D_3[b=1,terms=3]"]
+)
+def test_terms_that_make_no_sense_are_refused(text):
+    with pytest.raises(ArithlabError, match="terms"):
+        domain(text).check(10)
+
+
+def test_sums_of_the_same_terms_in_any_order_are_on_one_side():
+    rng = np.random.default_rng(0)
+    terms = rng.integers(0, 10, (300, 4, 5)).astype(np.uint8)
+    sides = [
+        is_test_pair(terms[:, :, order[0]], terms[:, :, order[1:]]) for order in ([0, 1, 2, 3, 4], [3, 1, 4, 0, 2])
+    ]
+    assert (sides[0] == sides[1]).all()
+    assert 10 < sides[0].sum() < 60
+
+
+def test_a_sum_of_several_terms_is_exact():
+    rng = np.random.default_rng(0)
+    for terms in (3, 8, 10):
+        numbers = [[int(x) for x in rng.integers(0, 10**15, terms)] for _ in range(20)]
+        a, *others = (dg.from_ints(column, 10, 15) for column in zip(*numbers, strict=True))
+        assert dg.to_ints(task("add").compute_digits(a, np.stack(others, 2)), 10) == [sum(row) for row in numbers]

@@ -6,8 +6,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from arithlab.arithmetic import digits as dg
-from arithlab.arithmetic.formats import ANY, ROLE, Format, Tokens, format_
+from arithlab.arithmetic.formats import Format, format_
 from arithlab.arithmetic.tasks import Task, task
+from arithlab.arithmetic.tokens import ANY, ROLE, Tokens
 from arithlab.errors import ArithlabError, shorten
 
 orders = st.sampled_from(["", " operands high", " answer high", " operands high answer high"])
@@ -20,6 +21,7 @@ formats = (
 ).map(format_)
 moduli = st.none() | st.integers(2, 200) | st.integers(2**64, 2**66)
 tasks = st.builds(Task, st.sampled_from(["add", "mul"]), moduli, st.integers(2, 36))
+nine_digits = st.integers(0, 99) | st.integers(0, 10**9)
 operands = st.lists(st.tuples(*[st.integers(0, 99) | st.integers(0, 10**12)] * 2), min_size=1, max_size=4)
 
 
@@ -362,6 +364,43 @@ def test_examples_of_several_lengths_make_one_batch_of_the_schoolbook():
         assert (part.levels[:, :, :end] == alone.levels).all()
         assert not part.supervised[:, end:].any()
         assert (part.role[:, end:] == ROLE["pad"]).all()
+
+
+several = st.lists(st.lists(nine_digits, min_size=3, max_size=3), min_size=1, max_size=4)
+
+
+@given(several)
+def test_running_sums_stand_below_their_operands(rows):
+    fmt, t = format_("sums"), task("add")
+    width = len(str(max(map(max, rows))))
+    a, *others = (dg.from_ints(column, 10, width) for column in zip(*rows, strict=True))
+    tokens, vocabulary = fmt.encode(t, a, np.stack(others, 2)), fmt.vocabulary(t)
+    for row, (x, y, z) in enumerate(rows):
+        n = len(str(max(x, y, z)))
+        used = np.broadcast_to(tokens.role, tokens.ids.shape)[row] != ROLE["pad"]
+        text = "".join(vocabulary[i] for i in tokens.ids[row, used])
+        written = [str(value).zfill(n + (k > 2))[::-1] for k, value in enumerate((x, y, z, x + y, x + y + z))]
+        assert text == f"{written[0]}+{written[1]}+{written[2]}={written[3]},{written[4]}"
+        assert used.sum() == fmt.length(t, n, 3)
+        ids = tokens.ids[row, used & np.broadcast_to(tokens.supervised, tokens.ids.shape)[row]]
+        assert fmt.decode(t, ids) == str(x + y + z)
+
+
+def test_columns_and_rows_of_running_sums():
+    tokens = format_("sums").encode(task("add"), np.array([[2, 1]]), np.array([[[4, 5], [3, 6]]]))
+    assert rendered(format_("sums"), task("add"), tokens) == "21+43+56=640,111"
+    assert tokens.levels[0, 0].tolist() == [0, 1, 2, 0, 1, 2, 0, 1, -1, 0, 1, 2, -1, 0, 1, 2]
+    assert tokens.levels[1, 0].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 1, 1, 1, 1, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("t", ["mul", "add mod 101"])
+def test_running_sums_are_of_plain_sums(t):
+    with pytest.raises(ArithlabError, match="sums"):
+        encode(format_("sums"), task(t), [(1, 2)])
+    with pytest.raises(ArithlabError, match="operands"):
+        format_("aligned").encode(task("add"), np.ones((1, 2), int), np.ones((1, 2, 2), int))
+    with pytest.raises(ArithlabError, match="operands"):
+        task(t).compute_digits(np.ones((1, 2), int), np.ones((1, 2, 2), int))
 
 
 @pytest.mark.parametrize("t", ["add", "mul mod 101"])

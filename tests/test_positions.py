@@ -9,8 +9,9 @@ import torch
 
 from arithlab import Experiment
 from arithlab.arithmetic.encodings import KIND, encoding
-from arithlab.arithmetic.formats import ANY, format_
+from arithlab.arithmetic.formats import format_
 from arithlab.arithmetic.tasks import task
+from arithlab.arithmetic.tokens import ANY
 from arithlab.errors import ArithlabError
 from arithlab.model import positions as p
 from arithlab.model.positions import POSITIONS, T5, Alibi, Layout, Learned, Rope, Shaw, Sinusoidal

@@ -4,8 +4,9 @@ import numpy as np
 
 from ..errors import ArithlabError
 from .domains import ENUMERABLE, Domain
-from .formats import Format, Tokens
+from .formats import Format
 from .tasks import Task
+from .tokens import Tokens
 
 TEST_SHARE = 10  # one pair in TEST_SHARE is kept for testing, whatever the domain and the seed
 TRAIN, POOL, TEST = 0, 1, 2  # random streams of a seed
@@ -23,7 +24,7 @@ def stream(seed: int, *key: int) -> np.random.Generator:
 def is_test_pair(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Whether a pair belongs to the test side: bool, shape (N,).
 
-    A hash of the two numbers decides, so that a pair, its commuted twin and the same pair with
+    A hash of the numbers decides, so that a pair, its commuted twin and the same pair with
     leading zeros are always on the same side, in every domain and for every seed.
 
     >>> from arithlab.arithmetic.digits import from_ints
@@ -31,7 +32,8 @@ def is_test_pair(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     >>> bool(is_test_pair(a, b)[0] == is_test_pair(from_ints([705], 10, width=5), a)[0])
     True
     """
-    mixed = _mix(_mix(_fingerprint(a)) + _mix(_fingerprint(b)))
+    numbers = [a, *([b] if b.ndim == 2 else np.moveaxis(b, 2, 0))]
+    mixed = _mix(sum(_mix(_fingerprint(number)) for number in numbers))
     return mixed % np.uint64(TEST_SHARE) == 0
 
 
@@ -81,7 +83,7 @@ def train_pool(domain: Domain, base: int, count: int, seed: int) -> Pairs:
     rng = stream(seed, POOL)
     a, b = _draw(domain, base, count, rng, test=False)
     for _ in range(50):
-        keep = np.sort(np.unique(np.concatenate([a, b], 1), axis=0, return_index=True)[1])
+        keep = np.sort(np.unique(np.concatenate([a, b.reshape(len(b), -1)], 1), axis=0, return_index=True)[1])
         a, b = a[keep], b[keep]
         if len(a) >= count:
             return a[:count], b[:count]

@@ -81,16 +81,19 @@ def to_ints(digits: np.ndarray, base: int) -> list[int]:
 def fit_width(digits: np.ndarray, width: int) -> np.ndarray:
     """The same numbers in `width` places: zeros added on top, or the places above cut off."""
     have = digits.shape[1]
-    return digits[:, :width] if have >= width else np.pad(digits, ((0, 0), (0, width - have)))
+    more = [(0, 0)] * (digits.ndim - 2)
+    return digits[:, :width] if have >= width else np.pad(digits, [(0, 0), (0, width - have), *more])
 
 
 def lengths(digits: np.ndarray) -> np.ndarray:
     """Number of digits of each number, leading zeros not counted; 0 has one digit. Shape (N,).
 
+    Where there are several numbers a row, shape (N, W, K), that of the longest of them.
+
     >>> lengths(np.array([[9, 4, 3], [0, 0, 0]])).tolist()
     [3, 1]
     """
-    nonzero = digits != 0
+    nonzero = digits != 0 if digits.ndim == 2 else digits.any(2)
     top = digits.shape[1] - np.argmax(nonzero[:, ::-1], axis=1)
     return np.where(nonzero.any(axis=1), top, 1)
 
@@ -101,7 +104,7 @@ def longest(digits: np.ndarray) -> int:
     >>> longest(np.array([[9, 4, 0], [1, 0, 0]]))
     2
     """
-    return 1 + int(max(np.flatnonzero(digits.any(axis=0)), default=0))
+    return int(lengths(digits).max(initial=1))
 
 
 def _carry(sums: np.ndarray, base: int) -> np.ndarray:

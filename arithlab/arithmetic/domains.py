@@ -9,6 +9,7 @@
 `D_9[ripple=8]`        the same, but every carry behind the first is only passed on (digits that sum to base - 1): what
                        stands at one place decides the next 8, as in 99999999 + 1
 `D_5[b=1]`             a has exactly 5 digits, b at most 1
+`D_4[terms=3]`         a has exactly 4 digits, and so many operands in all, the others of at most 4
 `D_1-5`                short for D_1+D_2+D_3+D_4+D_5; weights and options go to each
 """
 
@@ -28,7 +29,7 @@ MAX_TEXT = 2_000
 _PART = re.compile(r"(?:([0-9]+(?:\.[0-9]+)?)\*)?D_(ab)?([0-9]{1,6})(?:-([0-9]{1,6}))?(?:\[([^\[\]]*)\])?")
 _HELP = (
     "write for example D_4, D_ab4, D_4+D_5, D_1-5, 3*D_4+D_5, D_3[digits=6-9], D_3[place0=0], D_9[chain=4], "
-    "D_9[ripple=8] or D_5[b=1]"
+    "D_9[ripple=8], D_5[b=1] or D_4[terms=3]"
 )
 
 
@@ -43,6 +44,7 @@ class Part:
     chain: int | None = None  # exactly this many carries, all neighbours
     ripple: bool = False  # all of them but the first only passed on
     b: int | None = None  # the second operand has at most so many digits, the first exactly n; None = see `both`
+    terms: int = 2  # operands in all
     weight: float = 1.0
 
     def __str__(self) -> str:
@@ -50,6 +52,7 @@ class Part:
         options += [f"place{place}={symbols}" for place, symbols in self.places]
         options += [f"{'ripple' if self.ripple else 'chain'}={self.chain}"] if self.chain is not None else []
         options += [f"b={self.b}"] if self.b is not None else []
+        options += [f"terms={self.terms}"] if self.terms != 2 else []
         weight = "" if self.weight == 1 else np.format_float_positional(self.weight, trim="-") + "*"
         return f"{weight}D_{'ab' if self.both else ''}{self.n}" + (f"[{','.join(options)}]" if options else "")
 
@@ -72,8 +75,8 @@ class Part:
         return out
 
     def count(self, base: int) -> int | None:
-        """Number of distinct ordered pairs, or None where carry chains are asked for."""
-        if self.chain is not None:
+        """Number of distinct ordered pairs, or None where carry chains or more terms are asked for."""
+        if self.chain is not None or self.terms > 2:
             return None
         sizes = self.sizes(base)
         if self.b is not None:
@@ -98,8 +101,18 @@ class Part:
         if self.b is not None and (self.both or self.chain is not None or not 1 <= self.b <= self.n):
             raise ArithlabError(f"domain {str(self)!r}: b is 1 to {self.n} here, and goes with neither ab nor chain.")
 
+        if self.terms != 2 and (
+            self.both or self.b is not None or self.chain is not None or not 2 < self.terms <= base
+        ):
+            raise ArithlabError(
+                f"domain {str(self)!r}: terms is 2 to {base} in base {base}, and goes with neither ab, b nor chain."
+            )
+
     def sample(self, rng: np.random.Generator, count: int, base: int) -> tuple[np.ndarray, np.ndarray]:
-        """`count` pairs, each operand of shape (count, n)."""
+        """`count` pairs, operands of shape (count, n); of more terms, all but the first as (count, n, terms - 1)."""
+        if self.terms > 2:
+            others = self._at_most(rng, count * (self.terms - 1), base).reshape(count, self.terms - 1, self.n)
+            return self._exact(rng, count, base), others.transpose(0, 2, 1)
         if self.chain is not None:
             x, y = _sample_chain(self, rng, count, base)
         elif self.both:
@@ -175,6 +188,11 @@ class Domain:
         """The largest number of digits that an operand can have."""
         return max(part.n for part in self.parts)
 
+    @property
+    def terms(self) -> int:
+        """The largest number of operands."""
+        return max(part.terms for part in self.parts)
+
     def check(self, base: int) -> None:
         """Raise ArithlabError where the domain makes no sense in this base."""
         for part in self.parts:
@@ -197,11 +215,15 @@ class Domain:
             return self.parts[0].sample(rng, count, base)
         weights = np.array([part.weight for part in self.parts])
         which = rng.choice(len(self.parts), count, p=weights / weights.sum())
-        a = np.zeros((count, self.digits), np.uint8)
-        b = a.copy()
+        a, more = np.zeros((count, self.digits), np.uint8), self.terms - 1
+        b = a.copy() if more == 1 else np.zeros((*a.shape, more), np.uint8)
         for index, part in enumerate(self.parts):
             rows = np.flatnonzero(which == index)
-            a[rows, : part.n], b[rows, : part.n] = part.sample(rng, len(rows), base)
+            a[rows, : part.n], others = part.sample(rng, len(rows), base)
+            if b.ndim == 2:
+                b[rows, : part.n] = others
+            else:  # what has fewer terms has zeros for the rest
+                b[rows, : part.n, : part.terms - 1] = others.reshape(len(rows), part.n, -1)
         return a, b
 
     def seen_digits(self, place: int, base: int) -> set[int]:
@@ -247,7 +269,7 @@ def _parse_parts(text: str) -> list[Part]:
         )
     if weight is not None and not 0 < float(weight) <= MAX_WEIGHT:
         raise ArithlabError(f"domain {shorten(text)}: a weight must be above 0 and at most {MAX_WEIGHT:,}.")
-    digits, chain, ripple, b, places = None, None, False, None, {}
+    digits, chain, ripple, b, terms, places = None, None, False, None, 2, {}
     for option in filter(None, (options or "").split(",")):
         name, _, value = option.partition("=")
         if name == "digits" and re.fullmatch(r"[0-9a-z]-[0-9a-z]|[0-9a-z]+", value):
@@ -258,10 +280,12 @@ def _parse_parts(text: str) -> list[Part]:
             chain, ripple = int(value), name == "ripple"
         elif name == "b" and re.fullmatch(r"[0-9]{1,6}", value):
             b = int(value)
+        elif name == "terms" and re.fullmatch(r"[0-9]{1,6}", value):
+            terms = int(value)
         else:
             raise ArithlabError(f"domain option {shorten(option)}: {_HELP}.")
     found = tuple(sorted(places.items()))
-    return [Part(length, bool(both), digits, found, chain, ripple, b, float(weight or 1)) for length in lengths]
+    return [Part(length, bool(both), digits, found, chain, ripple, b, terms, float(weight or 1)) for length in lengths]
 
 
 def _digit_set(symbols: str, base: int) -> np.ndarray:

@@ -11,55 +11,27 @@ Text form: a name, then options in any order.
                        remainder r_j = (base r_(j+1) + a_j + b_j) mod p, one token each; the last one is the answer
 `schoolbook`           for `mul`: aligned operands, then a row for every digit of b, a comma before all but the first:
                        for each digit of a the product of both and the total (scratchpads.py); totals spell the answer
+`sums`                 for `add`, of two or more operands: aligned, with + between, then the sum of the first two, of
+                       the first three ..., a comma between; the last is the answer
 `p1`                   2407.17963: operands in 20 places highest first, answer in 21 units first, 66 tokens
 `p2 5`                 2308.08268: digits only, operands in 5 places highest first, answer units first
 """
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import ArithlabError, UnknownName, shorten
 from . import digits as dg
-from . import scratchpads
+from . import scratchpads, tables
 from .tasks import Task
+from .tokens import ROLE, Tokens, id_type
 
-ROLES = ("a", "op", "b", "=", "c", "end", "bos", "eos", "pad", "r")  # r: a cell of a scratchpad
-ROLE = {name: code for code, name in enumerate(ROLES)}
 ORDERS = ("high", "units")
-NAMES = ("padded", "unpadded", "aligned", "remainders", "schoolbook", "p1", "p2")
+NAMES = ("padded", "unpadded", "aligned", "remainders", "schoolbook", "sums", "p1", "p2")
 MAX_REMAINDERS = 10_000  # one token each
-ANY = -(10**9)  # in a level: what belongs to every row, or to every column
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """A batch of examples as the model sees them. All arrays have shape (N, T), or (1, T) where all rows agree.
-
-    ids: token ids. role: index into ROLES. place: the digit that a token stands for (0 = units); the
-    separators carry the place before or after. supervised: the tokens that the model must predict. levels: for
-    formats whose scratchpad is a table, the column and the row of each token, (2, N or 1, T).
-    """
-
-    ids: np.ndarray
-    role: np.ndarray
-    place: np.ndarray
-    supervised: np.ndarray
-    levels: np.ndarray | None = None
-
-    @property
-    def tail(self) -> int:
-        """How many tokens at the end hold every supervised one."""
-        return self.ids.shape[1] - int(np.argmax(self.supervised.any(0)))
-
-    def rows(self, part: slice) -> "Tokens":
-        """Some of the examples."""
-        if len(self.role) < len(self.ids):
-            return replace(self, ids=self.ids[part])
-        levels = None if self.levels is None else self.levels[:, part]
-        return Tokens(self.ids[part], self.role[part], self.place[part], self.supervised[part], levels)
 
 
 @dataclass(frozen=True)
@@ -75,7 +47,7 @@ class Format:
     @property
     def by_length(self) -> bool:
         """Whether examples of one length share one layout, so that training takes one length at a time."""
-        return self.name in ("aligned", "remainders", "schoolbook")
+        return self.name in ("aligned", "remainders", "schoolbook", "sums")
 
     def __str__(self) -> str:
         if self.name == "p1":
@@ -99,26 +71,28 @@ class Format:
             return ("\n", "+", *digits, ";", "=", "<bos>", "<eos>")
         if self.by_length:
             cells = {"remainders": task.modulus, "schoolbook": task.base**2}.get(self.name, 0)
-            comma = (",",) * (self.name == "schoolbook")
+            comma = (",",) * (self.name in tables.MAKERS)
             return (*digits, task.symbol, "=", "<pad>", *comma, *(f"[{cell}]" for cell in range(cells)))
         return (*digits, task.symbol, "=", ";", "<pad>")
 
-    def answer_places(self, task: Task, operand_digits: int | np.ndarray) -> int | np.ndarray:
+    def answer_places(self, task: Task, operand_digits: int | np.ndarray, terms: int = 2) -> int | np.ndarray:
         """Places that the answer, or the scratchpad that ends in it, takes where layouts go by length."""
         if self.name == "remainders":
             return operand_digits
         if self.name == "schoolbook":
             return 2 * operand_digits * (operand_digits + 1) - 1
+        if self.name == "sums":
+            return (terms - 1) * (operand_digits + 2) - 1
         return operand_digits + 1 if self.repeated and task.modulus is None else task.answer_width(operand_digits)
 
     def answer_width(self, task: Task) -> int:
         """Places of the answer, padded formats; for unpadded ones the most that the operands can need."""
         return 21 if self.name == "p1" else task.answer_width(self.width)
 
-    def length(self, task: Task, operand_digits: int | None = None) -> int:
-        """Tokens of the longest example; unpadded formats need the digits of the operands."""
+    def length(self, task: Task, operand_digits: int | None = None, terms: int = 2) -> int:
+        """Tokens of the longest example; unpadded formats need the digits of the operands, and how many there are."""
         if self.by_length:
-            return 2 * operand_digits + self.answer_places(task, operand_digits) + 2
+            return terms * (operand_digits + 1) + self.answer_places(task, operand_digits, terms)
         if self.width is None:
             return 2 * operand_digits + task.answer_width(operand_digits) + 3
         extra = {"p1": 5, "p2": 0}.get(self.name, 2)
@@ -131,6 +105,8 @@ class Format:
                 f"the format 'remainders' writes running remainders of a sum, not of {str(task)!r}: "
                 f"use it with 'add mod p', p at most {MAX_REMAINDERS:,}."
             )
+        if self.name == "sums" and (task.operation, task.modulus) != ("add", None):
+            raise ArithlabError(f"the format 'sums' writes a plain sum, not {str(task)!r}: use it with 'add'.")
         if self.name == "schoolbook" and (task.operation, task.modulus) != ("mul", None):
             raise ArithlabError(f"the format 'schoolbook' writes a product, not {str(task)!r}: use it with 'mul'.")
         if self.width is not None and operand_digits > self.width:
@@ -153,8 +129,10 @@ class Format:
             raise ArithlabError(
                 f"the format {str(self)!r} repeats a second operand of one digit: use a domain such as D_5[b=1]."
             )
-        if self.name == "schoolbook":
-            return self._encode_table(task, a, b, c)
+        if b.ndim > 2 and self.name != "sums":
+            raise ArithlabError(f"the format {str(self)!r} writes two operands, not {b.shape[2] + 1}: use 'sums'.")
+        if self.name in tables.MAKERS:
+            return tables.encode(self.name, task, self.vocabulary(task), a, b, c)
         return self._encode_rows(task, a, b, c) if self.width is None else self._encode_columns(task, a, b, c)
 
     def _encode_columns(self, task: Task, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Tokens:
@@ -231,52 +209,10 @@ class Format:
                 roles, places = np.where(closing, ROLE[sign], roles), np.where(closing, sign_place, places)
             start = start + length + 1
         supervised = np.isin(roles, [ROLE[role], ROLE["end"]])
-        ids = ids.astype(_id_type(vocabulary))
+        ids = ids.astype(id_type(vocabulary))
         if (roles == roles[:1]).all() and (places == places[:1]).all():
             roles, places, supervised = roles[:1], places[:1], supervised[:1]
         return Tokens(ids, roles, places, supervised)
-
-    def _encode_table(self, task: Task, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Tokens:
-        """The schoolbook format: examples of one length share a layout; shorter ones are padded on the right."""
-        longest = np.maximum(dg.lengths(a), dg.lengths(b))
-        if (longest != longest[:1]).any():
-            return self._encode_lengths(task, a, b, c, longest)
-        n, vocabulary = int(longest[0]), self.vocabulary(task)
-        a, b, c = dg.fit_width(a, n), dg.fit_width(b, n), dg.fit_width(c, 2 * n)
-        products, totals = scratchpads.schoolbook(a, b, task.base)
-        row, column = scratchpads.spelt(n)
-        totals[:, row, column] += c.astype(np.int64) - totals[:, row, column] % task.base  # 0 where c is the truth
-        rows = np.empty((len(a), n, 2 * n + 2), np.int64)  # a sign, then product and total in turn
-        rows[:, :, 1:-1:2], rows[:, :, 2::2] = products, totals[:, :, :n]
-        rows[:, :, -1] = totals[:, :, n]
-        rows += vocabulary.index("[0]")
-        rows[:, :, 0] = vocabulary.index(",")
-        rows[:, 0, 0] = vocabulary.index("=")
-        ids = np.concatenate([a, np.full((len(a), 1), task.base), b, rows.reshape(len(a), -1)], 1)
-        digits, across = np.arange(n), np.tile([-1, *np.repeat(np.arange(n), 2), n], n)
-        everywhere, down = np.full(n, ANY), np.repeat(digits, 2 * n + 2)
-        roles = ["a"] * n + ["op"] + ["b"] * n + (["="] + ["r", "c"] * n + ["c"]) * n
-        role = np.array([[ROLE[name] for name in roles]])
-        place = np.concatenate([digits, [n], digits, across])[None]
-        levels = np.stack(
-            [np.concatenate([digits, [n], everywhere, across]), np.concatenate([everywhere, [ANY], digits, down])]
-        )[:, None]
-        supervised = (np.arange(ids.shape[1]) > 2 * n + 1)[None]
-        return Tokens(ids.astype(_id_type(vocabulary)), role, place, supervised, levels)
-
-    def _encode_lengths(self, task: Task, a: np.ndarray, b: np.ndarray, c: np.ndarray, longest: np.ndarray) -> Tokens:
-        """Each length encoded on its own, all of them padded on the right to the longest."""
-        rows = {n: np.flatnonzero(longest == n) for n in np.unique(longest).tolist()}
-        made = {n: self._encode_table(task, a[at], b[at], c[at]) for n, at in rows.items()}
-        total = max(tokens.ids.shape[1] for tokens in made.values())
-        shape, pad = (len(a), total), self.vocabulary(task).index("<pad>")
-        ids, role, place = np.full(shape, pad, np.uint16), np.full(shape, ROLE["pad"]), np.zeros(shape, np.int64)
-        supervised, levels = np.zeros(shape, bool), np.full((2, *shape), ANY)
-        for n, at in rows.items():
-            here = np.ix_(at, np.arange(made[n].ids.shape[1]))
-            ids[here], role[here], place[here] = made[n].ids, made[n].role, made[n].place
-            supervised[here], levels[:, here[0], here[1]] = made[n].supervised, made[n].levels
-        return Tokens(ids, role, place, supervised, levels)
 
     def _closing(self, length: np.ndarray) -> tuple[str | None, str, np.ndarray]:
         """What stands behind the answer: role, symbol and place; nothing where the length is known beforehand."""
@@ -305,6 +241,8 @@ class Format:
             row, column = scratchpads.spelt(n)
             totals = [symbols[at] for at in row * (2 * n + 2) + np.minimum(2 * column + 1, 2 * n)]
             symbols = [dg.SYMBOLS[int(total[1:-1]) % task.base] if total[0] == "[" else "?" for total in totals]
+        if self.name == "sums":
+            symbols = " ".join(symbols).split(",")[-1].split()
         if self.width is not None:
             symbols = symbols[: self.answer_width(task)]
         elif ";" in symbols:
@@ -329,11 +267,11 @@ def format_(text: str) -> Format:
     match = re.fullmatch(r"(?:([0-9]{1,6}) ?)?(repeated ?)?((?:(?:operands|answer) (?:high|units) ?)*)", rest)
     options = dict(re.findall(r"(operands|answer) (high|units)", rest))
     wants_width = name in ("padded", "p2")
-    fixed = name in ("p1", "p2", "schoolbook") or (name == "remainders" and "answer" in options)
+    fixed = name in ("p1", "p2", *tables.MAKERS) or (name == "remainders" and "answer" in options)
     if not match or wants_width != bool(match[1]) or (fixed and options) or (match[2] and name != "aligned"):
         raise ArithlabError(
-            f"format {shorten(text)}: write for example 'padded 9', 'padded 9 answer high', "
-            "'unpadded operands high', 'aligned', 'aligned repeated', 'remainders', 'schoolbook', 'p1' or 'p2 5'."
+            f"format {shorten(text)}: write for example 'padded 9', 'padded 9 answer high', 'unpadded operands high', "
+            "'aligned', 'aligned repeated', 'remainders', 'schoolbook', 'sums', 'p1' or 'p2 5'."
         )
     width = int(match[1]) if match[1] else 20 if name == "p1" else None
     if width is not None and not 1 <= width <= dg.MAX_DIGITS:
@@ -341,7 +279,3 @@ def format_(text: str) -> Format:
     if name in ("p1", "p2"):
         return Format(name, width, "high", "units")
     return Format(name, width, options.get("operands", "units"), options.get("answer", "units"), bool(match[2]))
-
-
-def _id_type(vocabulary: tuple[str, ...]) -> type:
-    return np.uint8 if len(vocabulary) <= 256 else np.uint16

@@ -77,9 +77,13 @@ class Task:
     def compute_digits(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """The exact answers for digit arrays (N, W): shape (N, answer_width(W)).
 
+        A plain sum may have more terms: b of shape (N, W, K) holds K numbers a row.
+
         >>> Task("add").compute_digits(np.array([[9, 4, 3]]), np.array([[5, 0, 7]])).tolist()
         [[4, 5, 0, 1]]
         """
+        if b.ndim > 2:
+            return self._sum(a, b)
         if self.modulus is None:
             exact = dg.add if self.operation == "add" else dg.multiply
             return exact(a, b, self.base)
@@ -88,23 +92,39 @@ class Task:
         residues = (ra + rb if self.operation == "add" else ra * rb) % self.modulus
         return dg.from_residues(residues, self.base, self.answer_width(a.shape[1]))
 
+    def _sum(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        if (self.operation, self.modulus) != ("add", None) or b.shape[2] >= self.base:
+            raise ArithlabError(
+                f"{b.shape[2] + 1} operands for {str(self)!r}: plain 'add' takes up to {self.base} of them in base "
+                f"{self.base}, all else takes two."
+            )
+        width, total = max(a.shape[1], b.shape[1]) + 1, a
+        for term in range(b.shape[2]):
+            total = dg.fit_width(dg.add(total, b[:, :, term], self.base), width)
+        return total
+
     def parse_question(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        """The two operands of a question such as `349+705`, as digit arrays of shape (W,).
+        """The operands of a question such as `349+705`, as digit arrays of shape (W,).
+
+        Of more than two, as in `349+705+8`, the second array holds all but the first, shape (W, K).
 
         >>> [d.tolist() for d in Task("add").parse_question("349+7")]
         [[9, 4, 3], [7]]
         """
         parts = text.strip().split(self.symbol) if isinstance(text, str) else []
-        if len(parts) != 2:
+        if len(parts) != 2 and not (2 < len(parts) <= self.base and self.operation == "add" and not self.modulus):
             raise ArithlabError(
                 f"{shorten(text)} is no question for the task {str(self)!r}: write two numbers with "
                 f"{self.symbol!r} between them, for example 349{self.symbol}705."
             )
-        return dg.parse(parts[0].strip(), self.base), dg.parse(parts[1].strip(), self.base)
+        first, *others = (dg.parse(part.strip(), self.base) for part in parts)
+        width = max(map(len, others))
+        others = [dg.fit_width(other[None], width)[0] for other in others]
+        return first, others[0] if len(others) == 1 else np.stack(others, 1)
 
     def write_question(self, a: np.ndarray, b: np.ndarray) -> str:
         """The question as text: the inverse of `parse_question`."""
-        return f"{dg.write(a)}{self.symbol}{dg.write(b)}"
+        return self.symbol.join(map(dg.write, [a, *(b[None] if b.ndim == 1 else b.T)]))
 
 
 def task(text: str) -> Task:

@@ -159,8 +159,8 @@ def invariance(task: Task, train: Domain, positions: str, format: str | Format =
         return False, "absolute positions past the training length were never seen"
     if not chosen.places:
         return True, "every step is the same at every place, and digits of one place stay equally far apart in tokens"
-    if fmt.name == "schoolbook" and chosen.name != "grid":
-        return False, "a cell reads the row above, and places do not tell rows apart"
+    if fmt.name in ("schoolbook", "sums") and chosen.name != "grid":
+        return False, "a token reads the row above, and places do not tell rows apart"
     local = "a window hides the rest" if chosen.window is not None else "but attention may spread over ever more tokens"
     return True, f"every step is the same at every place, and is read by differences of places; {local}"
 

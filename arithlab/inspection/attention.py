@@ -6,7 +6,7 @@ import torch
 
 from ..arithmetic import batches
 from ..arithmetic import digits as dg
-from ..arithmetic.formats import ROLES, Tokens
+from ..arithmetic.tokens import ROLES, Tokens
 from ..errors import ArithlabError
 from ..model.positions import Layout
 from ..model.transformer import Probe

@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 
 from ..arithmetic import batches
-from ..arithmetic.formats import ROLE
+from ..arithmetic.tokens import ROLE
 from ..errors import ArithlabError
 from ..model.positions import Layout
 from ..training.evaluate import test_domain, wilson

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..arithmetic.encodings import KIND, Encoding
-from ..arithmetic.formats import ANY, ROLE, Tokens
+from ..arithmetic.tokens import ANY, ROLE, Tokens
 from ..errors import ArithlabError, UnknownName
 
 RANGE = 2_048  # positions that randomised encodings choose from, unless a sequence is longer

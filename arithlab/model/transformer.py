@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..arithmetic.encodings import encoding
-from ..arithmetic.formats import ROLES
+from ..arithmetic.tokens import ROLES
 from ..errors import ArithlabError, UnknownName, shorten
 from .positions import Layout, Positions, make_positions
 from .window import FAR, attend_near

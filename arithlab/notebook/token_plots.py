@@ -8,8 +8,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ..arithmetic import digits as dg
-from ..arithmetic.formats import ROLES, Format
+from ..arithmetic.formats import Format
 from ..arithmetic.tasks import Task
+from ..arithmetic.tokens import ROLES
 from .plots import COLOURS, GREY, look, style
 
 SHADES = {"a": COLOURS[0], "b": COLOURS[1], "c": COLOURS[2], "r": COLOURS[2]}

@@ -67,12 +67,13 @@ def answer(run: Run, questions: list[str], probe: Probe | None = None) -> list[s
     run's task or format cannot take.
     """
     e = run.experiment
-    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+    groups: dict[tuple[int, int, int], list[int]] = defaultdict(list)
     operands = [e.task_.parse_question(question) for question in questions]
     for i, (a, b) in enumerate(operands):
         la, lb = int(dg.lengths(a[None])[0]), int(dg.lengths(b[None])[0])
-        e.check_length(max(la, lb))
-        groups[(0, 0) if e.format_.width else (la, lb)].append(i)
+        terms = 2 if b.ndim == 1 else b.shape[1] + 1
+        e.check_length(max(la, lb), terms)
+        groups[(0, 0, terms) if e.format_.width else (la, lb, terms)].append(i)
     answers = [""] * len(questions)
     for rows in groups.values():
         width = max(max(len(operands[i][0]), len(operands[i][1])) for i in rows)
@@ -141,14 +142,15 @@ def lined_up(task: Task, row: dict) -> str:
         4054  truth
         ^
     """
-    a, b = (operand.strip() for operand in row["question"].split(task.symbol))
+    first, *others = (operand.strip() for operand in row["question"].split(task.symbol))
     given, truth = row["answer"], row["truth"]
-    width = max(map(len, (a, b, given, truth)))
+    width = max(map(len, (first, *others, given, truth)))
     wrong = [x != y for x, y in zip(given.rjust(width), truth.rjust(width), strict=True)]
     modulus = "" if task.modulus is None else f"  (mod {task.modulus})"
     lines = [
-        f"    {a.rjust(width)}",
-        f"  {task.symbol} {b.rjust(width)}{modulus}",
+        f"    {first.rjust(width)}",
+        *(f"  {task.symbol} {other.rjust(width)}" for other in others[:-1]),
+        f"  {task.symbol} {others[-1].rjust(width)}{modulus}",
         f"  {'-' * (width + 2)}",
         f"    {given.rjust(width)}  model",
         f"    {truth.rjust(width)}  truth",

@@ -14,8 +14,8 @@ import torch
 from ..arithmetic import batches, theory
 from ..arithmetic import digits as dg
 from ..arithmetic.domains import Domain, domain
-from ..arithmetic.formats import ROLE, Tokens
 from ..arithmetic.tasks import Task, task
+from ..arithmetic.tokens import ROLE, Tokens
 from ..errors import ArithlabError, UnknownName, shorten
 from ..model.positions import Layout
 from ..model.transformer import Probe, Transformer
@@ -265,7 +265,7 @@ class _Judge:
         """Whether the answers to a, b are c: bool (N,)."""
         if isinstance(self.model, Run):
             e = self.model.experiment
-            e.check_length(int(max(dg.lengths(a).max(), dg.lengths(b).max())))
+            e.check_length(max(dg.longest(a), dg.longest(b)), 2 if b.ndim == 2 else b.shape[2] + 1)
             return exact_matches(self.model.model, e.format_.encode(e.task_, a, b, c), self.probe)
         questions = [self.task.write_question(x, y) for x, y in zip(a, b, strict=True)]
         answers = self.model(questions)

@@ -86,6 +86,7 @@ class Experiment:
             ({"format", "positions"}, self._check_layout),
             ({"task", "train"}, lambda: self.train_domain.check(self.base)),
             ({"task", "train", "format"}, lambda: self.format_.check(self.task_, self.train_domain.digits)),
+            ({"train", "format"}, self._check_terms),
             ({"task", "train", "format", "size", "positions", "context"}, self._check_context),
         ):
             if not wrong & needs:
@@ -98,15 +99,22 @@ class Experiment:
     def _check_layout(self) -> None:
         """Positions that can only be known once the answer is written are of no use for writing it."""
         chosen, fmt = self.encoding, self.format_
-        if chosen.name == "grid" and fmt.name != "schoolbook":
+        if chosen.name == "grid" and fmt.name not in ("schoolbook", "sums"):
             raise ArithlabError(
                 f"positions {self.positions!r} need columns and rows, which the format {self.format!r} does not have: "
-                "use the format 'schoolbook', or other positions."
+                "use the format 'schoolbook' or 'sums', or other positions."
             )
         if fmt.name == "unpadded" and (chosen.randomized or (chosen.places and fmt.answer == "high")):
             raise ArithlabError(
                 f"positions {self.positions!r} need the length of the answer beforehand, and the format "
                 f"{self.format!r} leaves it open: use 'aligned' instead."
+            )
+
+    def _check_terms(self) -> None:
+        if self.train_domain.terms > 2 and self.format_.name != "sums":
+            raise ArithlabError(
+                f"{self.train!r} has {self.train_domain.terms} operands, which only the format 'sums' writes: use it, "
+                "with the task 'add'."
             )
 
     def _check_context(self) -> None:
@@ -116,15 +124,15 @@ class Experiment:
             raise ArithlabError(
                 f"a context of {have} tokens is too short: {self.task!r} in the format {self.format!r} needs {needed}."
             )
-        self.check_length(self.train_domain.digits)
+        self.check_length(self.train_domain.digits, self.train_domain.terms)
 
-    def check_length(self, digits: int) -> None:
-        """Raise ArithlabError where the model cannot even be shown operands of so many digits."""
+    def check_length(self, digits: int, terms: int = 2) -> None:
+        """Raise ArithlabError where the model cannot even be shown so many operands of so many digits."""
         self.format_.check(self.task_, digits)
         rows = table_rows(self.encoding, self.shape.context or self._needed_context())
         if rows is None:
             return
-        needed = digits + 3 if self.encoding.places else self.format_.length(self.task_, digits) - 1
+        needed = digits + 3 if self.encoding.places else self.format_.length(self.task_, digits, terms) - 1
         if needed > rows:
             raise ArithlabError(
                 f"operands of {digits} digits need {needed} learned positions and this run has {rows}: "
@@ -200,7 +208,7 @@ class Experiment:
         return self.format_.width or max(9, self.train_domain.digits)
 
     def _needed_context(self) -> int:
-        return self.format_.length(self.task_, self._longest_operand()) - 1
+        return self.format_.length(self.task_, self._longest_operand(), self.train_domain.terms) - 1
 
     def model(self) -> Transformer:
         """A freshly initialised model (the caller seeds torch)."""
