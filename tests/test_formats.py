@@ -379,7 +379,7 @@ def test_running_sums_stand_below_their_operands(rows):
         n = len(str(max(x, y, z)))
         used = np.broadcast_to(tokens.role, tokens.ids.shape)[row] != ROLE["pad"]
         text = "".join(vocabulary[i] for i in tokens.ids[row, used])
-        written = [str(value).zfill(n + (k > 2))[::-1] for k, value in enumerate((x, y, z, x + y, x + y + z))]
+        written = [str(value).zfill(n + 1)[::-1] for value in (x, y, z, x + y, x + y + z)]
         assert text == f"{written[0]}+{written[1]}+{written[2]}={written[3]},{written[4]}"
         assert used.sum() == fmt.length(t, n, 3)
         ids = tokens.ids[row, used & np.broadcast_to(tokens.supervised, tokens.ids.shape)[row]]
@@ -388,9 +388,9 @@ def test_running_sums_stand_below_their_operands(rows):
 
 def test_columns_and_rows_of_running_sums():
     tokens = format_("sums").encode(task("add"), np.array([[2, 1]]), np.array([[[4, 5], [3, 6]]]))
-    assert rendered(format_("sums"), task("add"), tokens) == "21+43+56=640,111"
-    assert tokens.levels[0, 0].tolist() == [0, 1, 2, 0, 1, 2, 0, 1, -1, 0, 1, 2, -1, 0, 1, 2]
-    assert tokens.levels[1, 0].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 1, 1, 1, 1, 2, 2, 2, 2]
+    assert rendered(format_("sums"), task("add"), tokens) == "210+430+560=640,111"
+    assert tokens.levels[0, 0].tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, -1, 0, 1, 2, -1, 0, 1, 2]
+    assert tokens.levels[1, 0].tolist() == [0] * 4 + [1] * 4 + [2] * 3 + [1] * 4 + [2] * 4
 
 
 @pytest.mark.parametrize("t", ["mul", "add mod 101"])

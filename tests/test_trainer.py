@@ -2,12 +2,14 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from training_fixtures import BRIEF, result
 
-from arithlab import train
+from arithlab import Experiment, train
 from arithlab.errors import ArithlabError
+from arithlab.model.positions import Layout
 from arithlab.training import trainer as trainer_module
 from arithlab.training.fit import fit, train_seeds
 from arithlab.training.muon import COEFFICIENTS, Muon, orthogonalize
@@ -19,6 +21,25 @@ pytestmark = pytest.mark.usefixtures("out")
 
 CPU = torch.device("cpu")
 PLAIN = BRIEF.with_(dropout=0.0)
+
+
+@pytest.mark.parametrize(
+    ("fmt", "text", "positions"),
+    [("padded 4", "add", "rope"), ("unpadded", "add", "clipped places"), ("schoolbook", "mul", "grid window 1"),
+     ("sums", "add", "grid"), ("aligned", "add", "clipped places window 1")],
+)  # fmt: skip
+def test_training_sees_the_examples_as_evaluation_does(fmt, text, positions):
+    e = Experiment(task=text, train="D_3", format=fmt, positions=positions, size="2-2-16", batch=16)
+    made = Trainer(e, CPU)
+    tokens = made.batches[0](0)
+    ids = torch.from_numpy(tokens.ids).long()
+    with torch.no_grad():
+        for weight in made.models[0].parameters():  # small ones hide what is read
+            weight += 0.3 * torch.randn_like(weight)
+        logits = made.models[0](ids[:, :-1], layout=Layout.of(tokens)).log_softmax(-1)
+        supervised = torch.from_numpy(np.broadcast_to(tokens.supervised, tokens.ids.shape)[:, 1:].copy())
+        wanted = -logits.gather(-1, ids[:, 1:, None])[..., 0][supervised].mean()
+    assert made.step(0).item() == pytest.approx(wanted.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (24, 8), (8, 32)])

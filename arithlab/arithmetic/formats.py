@@ -11,7 +11,7 @@ Text form: a name, then options in any order.
                        remainder r_j = (base r_(j+1) + a_j + b_j) mod p, one token each; the last one is the answer
 `schoolbook`           for `mul`: aligned operands, then a row for every digit of b, a comma before all but the first:
                        for each digit of a the product of both and the total (scratchpads.py); totals spell the answer
-`sums`                 for `add`, of two or more operands: aligned, with + between, then the sum of the first two, of
+`sums`                 for `add`, of two or more operands: aligned, and a zero on top; then the sum of the first two, of
                        the first three ..., a comma between; the last is the answer
 `p1`                   2407.17963: operands in 20 places highest first, answer in 21 units first, 66 tokens
 `p2 5`                 2308.08268: digits only, operands in 5 places highest first, answer units first
@@ -92,7 +92,8 @@ class Format:
     def length(self, task: Task, operand_digits: int | None = None, terms: int = 2) -> int:
         """Tokens of the longest example; unpadded formats need the digits of the operands, and how many there are."""
         if self.by_length:
-            return terms * (operand_digits + 1) + self.answer_places(task, operand_digits, terms)
+            above = terms * (self.name == "sums")  # its operands have one place more
+            return terms * (operand_digits + 1) + above + self.answer_places(task, operand_digits, terms)
         if self.width is None:
             return 2 * operand_digits + task.answer_width(operand_digits) + 3
         extra = {"p1": 5, "p2": 0}.get(self.name, 2)

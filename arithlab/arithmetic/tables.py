@@ -52,25 +52,28 @@ def schoolbook(task: Task, vocabulary: tuple, n: int, a: np.ndarray, b: np.ndarr
 
 
 def sums(task: Task, vocabulary: tuple, n: int, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Tokens:
-    """`21+43+56=640,111` for 12 + 34 + 65: the operands, one a row, then in each row but the first the sum so far."""
-    terms = np.concatenate([a[:, None], b[:, None] if b.ndim == 2 else b.transpose(0, 2, 1)], 1)[:, :, :n]
-    N, k, _ = terms.shape
-    totals, so_far = np.empty((N, k - 1, n + 1), np.uint8), terms[:, 0]
+    """`210+430+560=640,111` for 12 + 34 + 65: the operands, one a row, then in each row but the first the sum so far.
+
+    The place above the operands is written too: there the digit above can be any, as at every other place.
+    """
+    terms = dg.fit_width(np.concatenate([a[..., None], b if b.ndim > 2 else b[..., None]], 2), n + 1)
+    N, places, k = terms.shape
+    totals, so_far = np.empty((N, k - 1, places), np.uint8), terms[:, :, 0]
     for j in range(k - 1):
-        so_far = dg.fit_width(dg.add(so_far, terms[:, j + 1], task.base), n + 1)
+        so_far = dg.fit_width(dg.add(so_far, terms[:, :, j + 1], task.base), places)
         totals[:, j] = so_far
-    totals[:, -1] = dg.fit_width(c, n + 1)
-    operands = np.concatenate([terms, np.full((N, k, 1), task.base)], 2).reshape(N, -1)[:, :-1]
+    totals[:, -1] = dg.fit_width(c, places)
+    signs = np.full((N, k, 1), task.base)
+    operands = np.concatenate([terms.transpose(0, 2, 1), signs], 2).reshape(N, -1)[:, :-1]
     rows = np.concatenate([_signs(vocabulary, N, k - 1), totals], 2).reshape(N, -1)
-    above, below = np.tile(np.arange(n + 1), k)[:-1], np.tile(np.arange(-1, n + 1), k - 1)
-    first = ["a"] * n + ["op"]
+    above, below = np.tile(np.arange(places + 1), k)[:-1], np.tile(np.arange(-1, places), k - 1)
     return _tokens(
         vocabulary,
         [operands, rows],
-        (first + (["b"] * n + ["op"]) * (k - 1))[:-1] + (["="] + ["c"] * (n + 1)) * (k - 1),
+        (["a"] * places + (["op"] + ["b"] * places) * (k - 1)) + (["="] + ["c"] * places) * (k - 1),
         place=[above, below],
         column=[above, below],
-        row=[np.repeat(np.arange(k), n + 1)[:-1], np.repeat(np.arange(1, k), n + 2)],
+        row=[np.repeat(np.arange(k), places + 1)[:-1], np.repeat(np.arange(1, k), places + 1)],
     )
 
 

@@ -110,8 +110,9 @@ class Trainer:
         return self._update(*inputs) if self.graphs is None else self._replay(inputs)
 
     def _inputs(self, step: int) -> tuple[Tensor, ...]:
-        """ids (seeds, batch, T), targets (seeds, batch, S), -100 where nothing is to be predicted, roles and places.
+        """ids (seeds, batch, T), targets (seeds, batch, S), -100 where nothing is to be predicted, and the layouts.
 
+        Those are roles and places (seeds, batch or 1, T), and where there are levels these, (seeds, 2, batch or 1, T).
         Batches of several seeds are padded to one length.
         """
         rows = [batch(step) for batch in self.batches]
@@ -119,31 +120,33 @@ class Trainer:
 
         def stacked(name: str) -> Tensor:
             arrays = [getattr(tokens, name) for tokens in rows]
-            count = max(map(len, arrays))
-            arrays = [np.broadcast_to(array, (count, array.shape[1])) for array in arrays]
-            padded = np.stack([np.pad(array, ((0, 0), (0, length - array.shape[1]))) for array in arrays])
+            count = max(array.shape[-2] for array in arrays)
+            arrays = [np.broadcast_to(array, (*array.shape[:-2], count, array.shape[-1])) for array in arrays]
+            ends = [[(0, 0)] * (array.ndim - 1) + [(0, length - array.shape[-1])] for array in arrays]
+            padded = np.stack([np.pad(array, end) for array, end in zip(arrays, ends, strict=True)])
             return torch.from_numpy(padded).to(self.device, non_blocking=True)
 
         ids, supervised = stacked("ids").long(), stacked("supervised")
         tail = max(length - tokens.ids.shape[1] + tokens.tail for tokens in rows)
         targets = ids[..., -tail:].masked_fill(~supervised[..., -tail:], -100)
-        return ids, targets, stacked("role").long(), stacked("place").long()
+        names = ("role", "place") if rows[0].levels is None else ("role", "place", "levels")
+        return ids, targets, *(stacked(name).long() for name in names)
 
-    def _losses(self, ids: Tensor, targets: Tensor, role: Tensor, place: Tensor) -> Tensor:
+    def _losses(self, ids: Tensor, targets: Tensor, *layouts: Tensor) -> Tensor:
         """Mean cross-entropy over the supervised tokens, one per seed."""
         model, parameters = self.models[0], self.parameters
         if self.precision == "bfloat16":
             parameters = {name: p.bfloat16() for name, p in parameters.items()}
 
-        def loss(parameters: dict, ids: Tensor, targets: Tensor, role: Tensor, place: Tensor) -> Tensor:
-            inputs = {"ids": ids[:, :-1], "tail": targets.shape[1], "layout": Layout(role, place)}
+        def loss(parameters: dict, ids: Tensor, targets: Tensor, *layout: Tensor) -> Tensor:
+            inputs = {"ids": ids[:, :-1], "tail": targets.shape[1], "layout": Layout(*layout)}
             own = parameters is self.parameters and len(self.seeds) == 1
             logits = model(**inputs) if own else functional_call(model, parameters, kwargs=inputs)
             return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
         if len(self.seeds) > 1:
-            return torch.vmap(loss)(parameters, ids, targets, role, place)
-        return loss(parameters, ids[0], targets[0], role[0], place[0])[None]
+            return torch.vmap(loss)(parameters, ids, targets, *layouts)
+        return loss(parameters, ids[0], targets[0], *(layout[0] for layout in layouts))[None]
 
     def _update(self, *inputs: Tensor) -> Tensor:
         for optimizer in self.optimizers:
