@@ -76,7 +76,8 @@ def test_cells_are_short_and_plain(notebook):
     assert 2 * len(markdown(notebook)) >= len(cells)
     for cell in cells:
         tree = ast.parse(cell.source)
-        assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(tree))
+        classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+        assert all(ast.unparse(c.decorator_list[0]).startswith("new_encoding(") for c in classes)
         assert not re.search(r"import \*|^[!%]|https?://|['\"]/\w+/", cell.source, re.M), cell.source
         assert max(map(len, cell.source.splitlines())) <= 125
 

@@ -233,6 +233,7 @@ class Clipped(Positions):
     """
 
     per_layer, farthest = True, 4
+    scale = 16.0  # optimisers move weights by their learning rate, and biases must grow to several units
 
     def __init__(self, width: int, heads: int, context: int):
         super().__init__(width, heads, context)
@@ -241,7 +242,7 @@ class Clipped(Positions):
     def bias(self, q: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
         """The learned value of each difference query - key, shape (H, Q, K)."""
         row = (queries - keys).clamp(-self.farthest, self.farthest) + self.farthest
-        return self.table(row).movedim(-1, -3).to(q.dtype)
+        return (self.scale * self.table(row)).movedim(-1, -3).to(q.dtype)
 
 
 class Grid(Clipped):
@@ -249,8 +250,6 @@ class Grid(Clipped):
 
     Positions have a first axis for the levels: (2, B or 1, T). Outside of the window is what is outside in either.
     """
-
-    scale = 16.0  # optimisers move weights by their learning rate, and biases must grow to several units
 
     def __init__(self, width: int, heads: int, context: int):
         super().__init__(width, heads, context)

@@ -217,4 +217,10 @@ _equals(
     "Its own place, and place 1 with the written c1 for the carry.",
     {frozenset({"a2", "b2"}): "The carry into place 2 is missing."},
 )
+_equals(
+    "08.4",
+    {16, 32, 80},
+    "They divide 10^5, so the last five digits decide.",
+    {frozenset({16, 32, 64, 80}): "64 = 2^6 divides 10^6 but not 10^5."},
+)
 _equals("05.2", {9}, "Below 9 there is no carry whatever came before, above 9 there always is one.")

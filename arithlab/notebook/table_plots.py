@@ -8,7 +8,7 @@ from plotly.subplots import make_subplots
 
 from ..training.evaluate import predict
 from ..training.experiment import Experiment
-from .plots import style
+from .plots import GREY, look, style
 
 SUCCEEDS = 0.5  # from here on an accuracy counts as "carries on"
 
@@ -92,3 +92,25 @@ def agreement(table: pd.DataFrame, *, train_digits: int) -> pd.DataFrame:
     words = {True: "carries on", False: "fails"}
     says, does = ((past[name] > SUCCEEDS).map(words) for name in ("predicted", "exact_match"))
     return pd.crosstab(says.rename("theory"), does.rename("measured"))
+
+
+def scaling(table: pd.DataFrame, *, x: str, y: str, by: str, title: str) -> go.Figure:
+    """Column y against column x on logarithmic axes, a line per value of `by`, beside what is in proportion."""
+    figure, said = go.Figure(), []
+    for index, (name, group) in enumerate(table.groupby(by, sort=False)):
+        figure.add_scatter(x=group[x], y=group[y], name=str(name), mode="lines+markers", **look(index))
+        (x0, *_, x1), (y0, *_, y1) = group[x], group[y]
+        said.append(f"{name}: {y} from {y0:.3g} at {x0:,} to {y1:.3g} at {x1:,}")
+    low = table.iloc[table[x].argmax()]
+    guide = [table[x].min(), table[x].max()]
+    figure.add_scatter(
+        x=guide,
+        y=[low[y] * at / low[x] for at in guide],
+        name="in proportion",
+        mode="lines",
+        line={"color": GREY, "dash": "dot", "width": 1},
+        hoverinfo="skip",
+    )
+    figure.update_xaxes(title=x, type="log", dtick=1)
+    figure.update_yaxes(title=y, type="log", dtick=1)
+    return style(figure, f"{title}. {'; '.join(said)}.", title=title)
