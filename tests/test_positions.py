@@ -197,7 +197,8 @@ def test_clipped_adds_a_number_per_head_and_signed_difference():
     bias = positions.bias(torch.zeros(1), index[:, None], index)
     for i, query in enumerate(index.tolist()):
         for j, key in enumerate(index.tolist()):
-            assert bias[:, i, j].tolist() == positions.table.weight[max(-4, min(4, query - key)) + 4].tolist()
+            row = positions.table.weight[max(-4, min(4, query - key)) + 4]
+            assert bias[:, i, j].tolist() == (positions.scale * row).tolist()
 
 
 @pytest.mark.parametrize("count", [1, 12, 2_048, 3_000])
