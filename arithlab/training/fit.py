@@ -58,14 +58,17 @@ class Progress:
         return float("nan") if self.losses is None else self.losses.mean().item()
 
 
-def fit(experiment: Experiment, device: str = "auto", seeds: Sequence[int] = ()) -> Iterator[Progress]:
+def fit(
+    experiment: Experiment, device: str = "auto", seeds: Sequence[int] = (), *, weights: bool = False
+) -> Iterator[Progress]:
     """Train, yielding Progress after every step; stop it between any two steps and call it again to go on.
 
     A finished run yields once and costs nothing. Closing the generator writes a checkpoint. Where the disk
     is full, CannotWrite is raised and the state stays in memory: the next call in this process goes on from it.
     With `seeds` the experiment is trained for all of them together, as one model with a seed axis: for a GPU.
+    weights: not satisfied with a run that was recorded with its measurements only.
     """
-    wanted = tuple(Run.of(experiment.with_(seed=seed)) for seed in seeds or (experiment.seed,))
+    wanted = tuple(Run.of(experiment.with_(seed=seed), light=not weights) for seed in seeds or (experiment.seed,))
     runs = [run for run in wanted if not run.finished]
     if not runs:
         yield Progress(experiment.steps, experiment.steps, wanted)
@@ -198,17 +201,25 @@ def _states(run: Run) -> Iterator[State]:
         print(f"A checkpoint in {run.path} is of another experiment ({'; '.join(differ)}): left out.", file=sys.stderr)
 
 
-def train(experiment: Experiment, device: str = "auto", watch: Callable[[Progress], None] | None = None) -> Run:
+def train(
+    experiment: Experiment,
+    device: str = "auto",
+    watch: Callable[[Progress], None] | None = None,
+    *,
+    weights: bool = False,
+) -> Run:
     """Train under a progress bar and return the run; a finished run is returned at once.
+
+    weights: not satisfied with a run that was recorded with its measurements only.
 
     Ctrl-C or the Stop button ends the step, writes a checkpoint and raises KeyboardInterrupt;
     calling again goes on from there. `watch` is called with every Progress.
     """
-    run = Run.of(experiment)
+    run = Run.of(experiment, light=not weights)
     if run.finished:
         print(f"{experiment.task}, {experiment.positions}, seed {experiment.seed}: run {run.id} is here already")
         return run
-    for now in _shown(experiment, fit(experiment, device), f"seed {experiment.seed}"):
+    for now in _shown(experiment, fit(experiment, device, weights=weights), f"seed {experiment.seed}"):
         if watch:
             watch(now)
     return run

@@ -18,7 +18,6 @@ n = 200
 """
 
 import itertools
-import json
 import math
 import re
 import tomllib
@@ -29,13 +28,13 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import ArithlabError, UnknownName, shorten
-from .evaluate import evaluate
+from .evaluate import evaluate, test_domain
 from .experiment import Experiment
-from .runs import Run, list_runs, output_folder, reference_folder, write_file
+from .remember import recall
+from .runs import Run, list_runs, reference_folder
 
 MAX_RUNS = 10_000  # in one grid
 LOG = "failed.log"  # in a run's folder: the traceback of a training that failed
-TESTS = "tests.json"  # and what the [test] table of a grid found
 
 
 @dataclass(frozen=True)
@@ -46,28 +45,25 @@ class Grid:
     digits: tuple[int, ...] = ()
     n: int = 200
 
-    def tested(self, run: Run) -> dict[str, float | None] | None:
-        """Exact match by length as a fraction, None where the run cannot be asked; None if it was not tested so."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            found = json.loads(_tests(run).read_text())
-            if found["n"] == self.n and list(found["exact_match"]) == [str(digits) for digits in self.digits]:
-                return found["exact_match"]
-        return None if self.digits else {}
+    def possible(self, run: Run) -> list[int]:
+        """The lengths that the run has positions for."""
+        found = []
+        for digits in self.digits:
+            with suppress(ArithlabError):
+                run.experiment.check_length(digits)
+                found.append(digits)
+        return found
 
-    def test(self, run: Run) -> None:
-        """Test a finished run, unless it was."""
-        if self.tested(run) is None:
-            found = {}
-            for digits in self.digits:
-                found[str(digits)] = None  # more digits than this run has positions for
-                with suppress(ArithlabError):
-                    run.experiment.check_length(digits)
-                    found[str(digits)] = float(evaluate(run, [digits], n=self.n)["exact_match"].iloc[0])
-            write_file(_tests(run), json.dumps({"n": self.n, "exact_match": found}))
+    def tested(self, run: Run) -> bool:
+        """Whether a finished run was tested at all these lengths."""
+        tests = (str(test_domain(run.experiment.test_family, digits)) for digits in self.possible(run))
+        return all(recall(run, test, self.n) for test in tests)
 
-
-def _tests(run: Run) -> Path:
-    return output_folder() / "runs" / run.id / TESTS  # recorded runs stay as they are
+    def test(self, run: Run) -> dict[int, float | None]:
+        """Exact match by length as a fraction, None where the run cannot be asked; measured once."""
+        found = evaluate(run, self.possible(run), n=self.n) if self.digits else None
+        accuracies = {} if found is None else dict(zip(found["digits"], found["exact_match"], strict=True))
+        return {digits: accuracies.get(digits) for digits in self.digits}
 
 
 def read_grid(path: str | Path) -> Grid:
@@ -143,8 +139,10 @@ def results(path: str | Path | None = None) -> pd.DataFrame:
         state = "finished" if run.finished else "failed" if (run.path / LOG).exists() else "unfinished"
         row = {"run": run.id, "state": state, **{name: getattr(experiment, name) for name in varied}, "seconds": None}
         if state == "finished":
-            row["seconds"], measured = run.summary["seconds"], chosen.tested(run) or {}
-            if not chosen.digits:
+            row["seconds"] = run.summary["seconds"]
+            if chosen.digits:
+                measured = chosen.test(run)
+            else:
                 metrics = run.metrics
                 last = metrics[metrics.step == experiment.steps]
                 measured = dict(zip(last.digits, last.exact_match, strict=True))

@@ -3,6 +3,7 @@
     <run id>/  config.json  metrics.jsonl  checkpoints/  final.safetensors  summary.json  manifest.json
 
 The manifest is written last and holds the sha256 of the rest: a run is finished iff it is there and agrees.
+Recorded runs also bring evaluations.json, and may lack the weights.
 """
 
 import contextlib
@@ -31,7 +32,9 @@ from .experiment import Experiment
 KEPT_CHECKPOINTS = 2
 PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")  # the last: torch.save's zip archives
 CONDITIONS = ("device", "threads", "versions", "flags", "changed")  # of a summary: equal bytes need equal conditions
-FILES = ("config.json", "metrics.jsonl", "final.safetensors", "summary.json")  # what the manifest vouches for
+WEIGHTS, EVALUATIONS = "final.safetensors", "evaluations.json"
+FILES = ("config.json", "metrics.jsonl", WEIGHTS, "summary.json")  # what the manifest vouches for
+LIGHT = ("config.json", "metrics.jsonl", "summary.json", EVALUATIONS)  # and of a run recorded without its weights
 
 
 def output_folder() -> Path:
@@ -105,10 +108,15 @@ class Run:
         return f"Run {self.id}: {e.task}, {e.train}, {e.positions}, {e.size}, seed {e.seed} ({state})"
 
     @classmethod
-    def of(cls, experiment: Experiment) -> "Run":
-        """The run of an experiment: the recorded one where there is one, else the folder under runs/."""
-        recorded = cls(reference_folder() / experiment.id, experiment)
-        return recorded if recorded.finished else cls(output_folder() / "runs" / experiment.id, experiment)
+    def of(cls, experiment: Experiment, *, light: bool = True) -> "Run":
+        """The run of an experiment: the recorded one where there is one, else the folder under runs/.
+
+        light: whether one that was recorded without its weights will do, where there is no other.
+        """
+        recorded, own = (cls(f / experiment.id, experiment) for f in (reference_folder(), output_folder() / "runs"))
+        if not recorded.finished:
+            return own
+        return recorded if recorded.has_weights or (light and not own.finished) else own
 
     @property
     def id(self) -> str:
@@ -122,9 +130,20 @@ class Run:
             digests = json.loads((self.path / "manifest.json").read_text())["sha256"]
             config = json.loads((self.path / "config.json").read_text())
             same = Experiment.from_json(config) == self.experiment
-            return same and all(_sha256(self.path / name) == digests[name] for name in FILES)
+            whole = set(digests) in (set(FILES), {*FILES, EVALUATIONS}, set(LIGHT))
+            return same and whole and all(_sha256(self.path / name) == digests[name] for name in digests)
         except (OSError, ValueError, KeyError, TypeError, ArithlabError):
             return False
+
+    @property
+    def recorded(self) -> bool:
+        """Whether it came with the checkout."""
+        return self.path.parent == reference_folder()
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the trained weights are there; some recorded runs bring their measurements only."""
+        return (self.path / WEIGHTS).is_file()
 
     @property
     def metrics(self) -> pd.DataFrame:
@@ -166,12 +185,17 @@ class Run:
     @cached_property
     def model(self) -> Transformer:
         """The trained model, in evaluation mode, on the CPU."""
-        tensors, _ = read_tensors(self.path / "final.safetensors")
+        if self.finished and not self.has_weights:
+            raise RunMissing(
+                f"run {self.id} was recorded without its weights, with what was measured: train it again with "
+                "al.train(experiment, weights=True)."
+            )
+        tensors, _ = read_tensors(self.path / WEIGHTS)
         model = self.experiment.model().eval()
         try:
             model.load_state_dict(tensors, strict=not self.experiment.shape.tied)
         except RuntimeError as error:
-            raise CheckpointCorrupt(f"{self.path / 'final.safetensors'} does not fit the run's config.json.") from error
+            raise CheckpointCorrupt(f"{self.path / WEIGHTS} does not fit the run's config.json.") from error
         return model
 
     @contextlib.contextmanager
@@ -214,11 +238,22 @@ class Run:
 
     def finish(self, tensors: dict[str, Tensor], summary: dict) -> None:
         """Write weights and summary, then the manifest that makes the run a finished one."""
-        write_tensors(self.path / "final.safetensors", tensors, {"experiment": self.id})
+        write_tensors(self.path / WEIGHTS, tensors, {"experiment": self.id})
         write_file(self.path / "summary.json", json.dumps(summary, indent=1))
         digests = {name: _sha256(self.path / name) for name in FILES}
         write_file(self.path / "manifest.json", json.dumps({"run": self.id, "sha256": digests}, indent=1))
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+
+
+def record(run: Run, *, weights: bool) -> Run:
+    """Copy a finished run, with what was measured of it, to the recorded ones; with or without its weights."""
+    made = Run(reference_folder() / run.id, run.experiment)
+    names = [*(FILES if weights else LIGHT[:-1]), EVALUATIONS]
+    for name in [*names, *(["final.sha256"] if weights else [])]:
+        write_file(made.path / name, (run.path / name).read_bytes())
+    digests = {name: _sha256(made.path / name) for name in names}
+    write_file(made.path / "manifest.json", json.dumps({"run": run.id, "sha256": digests}, indent=1))
+    return made
 
 
 def find_run(text: str | Path) -> Run:
@@ -233,9 +268,14 @@ def find_run(text: str | Path) -> Run:
                 f"{problem} with {shorten(str(text))} in {root}: give {'another' if not found else 'a longer'} id."
             )
         *others, folder = [path for kind in kinds for path in kind.glob(*found) if path.is_dir()]
-        for other in others:  # recorded runs come first, unless they are damaged
+        recorded = None
+        for other in others:  # recorded runs come first, unless they are damaged or without weights
             with contextlib.suppress(RunMissing):
-                return _read_run(other)
+                recorded = _read_run(other)
+                if recorded.has_weights:
+                    return recorded
+        if recorded and not Run(folder, recorded.experiment).finished:
+            return recorded
     return _read_run(folder)
 
 

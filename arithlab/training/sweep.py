@@ -44,7 +44,7 @@ def sweep(
     """
     grid, table = read_grid(path), inside(output_folder() / "sweeps" / f"{Path(path).stem}.csv")
     experiments, runs = grid.experiments, map(Run.of, grid.experiments)
-    missing = [run.experiment for run in runs if not run.finished or grid.tested(run) is None]
+    missing = [run.experiment for run in runs if not run.finished or not grid.tested(run)]
     todo = [e for e in missing if retry or not (Run.of(e).path / LOG).exists()]
     _say(
         f"{len(experiments)} runs: {len(experiments) - len(missing)} finished, {len(missing) - len(todo)} failed before"
@@ -83,7 +83,10 @@ def do(config: dict, out: str, threads: int | None, stop: str, test: tuple[tuple
         os.environ |= {"ARITHLAB_OUT": out, "ARITHLAB_QUIET": "1"}
         if threads:
             torch.set_num_threads(threads)
-        run, start = Run.of(Experiment.from_json(config)), time.perf_counter()
+        grid, start = Grid([], *test), time.perf_counter()
+        run = Run.of(Experiment.from_json(config))
+        if run.finished and not grid.tested(run):
+            run = Run.of(run.experiment, light=False)
 
         def watch(now: Progress | None = None) -> None:
             if Path(stop).exists():  # a file reaches workers on other machines as well
@@ -92,7 +95,7 @@ def do(config: dict, out: str, threads: int | None, stop: str, test: tuple[tuple
         try:
             watch()
             _train_or_wait(run, watch)
-            Grid([], *test).test(run)
+            grid.test(run)
             (run.path / LOG).unlink(missing_ok=True)
             state = "finished"
         except KeyboardInterrupt:
@@ -106,7 +109,7 @@ def do(config: dict, out: str, threads: int | None, stop: str, test: tuple[tuple
 def _train_or_wait(run: Run, watch: Callable) -> None:
     while not run.finished:
         try:
-            train(run.experiment, watch=watch)
+            train(run.experiment, watch=watch, weights=not run.recorded)
         except RunBusy:  # another process trains it, or this job was given twice
             watch()
             time.sleep(1)

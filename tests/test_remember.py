@@ -1,0 +1,115 @@
+"""Measurements are made once; recorded runs bring theirs along, with or without weights."""
+
+import json
+
+import pytest
+from training_fixtures import BRIEF
+
+from arithlab import evaluate, find_run, train
+from arithlab.errors import RunMissing
+from arithlab.model.transformer import Probe
+from arithlab.training import evaluate as evaluate_module
+from arithlab.training import remember, runs
+from arithlab.training.grids import Grid
+from arithlab.training.runs import EVALUATIONS, Run, record
+
+pytest_plugins = ["training_fixtures"]
+
+
+@pytest.fixture
+def reference(out, tmp_path, monkeypatch):
+    """A folder of recorded runs of its own."""
+    folder = tmp_path / "checkout" / "outputs" / "reference"
+    monkeypatch.setattr(runs, "reference_folder", lambda: folder)
+    return folder
+
+
+@pytest.fixture
+def run(reference):
+    return train(BRIEF)
+
+
+def test_a_second_evaluation_costs_nothing_and_says_the_same(run, monkeypatch):
+    first = evaluate(run, [1, 2, "D_2[chain=1]"], n=50)
+    monkeypatch.setattr(evaluate_module, "exact_matches", None)
+    assert evaluate(run, [1, 2, "D_2[chain=1]"], n=50).equals(first)
+    for other in ({"n": 51}, {"probe": Probe(temperature=2.0)}, {"predicted": lambda a, b: a}):
+        with pytest.raises(TypeError):
+            evaluate(run, [2], **{"n": 50, **other})
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"version": "0", "found": {}}', '{"version": 3}', "\0"])
+def test_a_damaged_or_old_memory_is_measured_again(run, text):
+    wanted = evaluate(run, [2], n=50)
+    path = run.path / EVALUATIONS
+    kept = path.read_text()
+    path.write_text(text)
+    assert evaluate(run, [2], n=50).equals(wanted)
+    assert path.read_text() == kept
+
+
+def test_a_memory_of_another_version_does_not_count(run, monkeypatch):
+    evaluate(run, [2], n=50)
+    monkeypatch.setattr(remember, "__version__", "another")
+    assert remember.recall(run, "D_2", 50) is None
+
+
+def test_where_nothing_can_be_written_it_is_measured_all_the_same(run, monkeypatch):
+    def full(*_):
+        raise remember.CannotWrite("full")
+
+    monkeypatch.setattr(remember, "write_file", full)
+    assert len(evaluate(run, [1, 2], n=50)) == 2
+
+
+def test_a_run_recorded_with_weights_is_found_first(run, reference):
+    wanted = evaluate(run, [2], n=50)
+    made = record(run, weights=True)
+    assert Run.of(BRIEF).path == made.path == reference / run.id
+    assert made.recorded
+    assert made.finished
+    assert made.equals(run)
+    assert evaluate(made, [2], n=50).equals(wanted)
+
+
+def test_a_run_recorded_without_weights_answers_what_was_measured(run, reference):
+    wanted = evaluate(run, [2], n=50)
+    made = record(run, weights=False)
+    assert Run.of(BRIEF).path == run.path  # one's own has the weights
+    assert find_run(run.id).path == run.path
+    for path in run.path.iterdir():
+        path.unlink()
+    light = Run.of(BRIEF)
+    assert light.path == made.path == find_run(run.id).path
+    assert train(BRIEF).path == made.path
+    assert evaluate(light, [2], n=50).equals(wanted)
+    assert light.metrics["step"].max() == BRIEF.steps
+    for call in (lambda: light.model, lambda: evaluate(light, [2], n=51)):
+        with pytest.raises(RunMissing, match="weights=True"):
+            call()
+    assert not (made.path / runs.WEIGHTS).exists()
+    again = train(BRIEF, weights=True)
+    assert again.path == run.path
+    assert again.has_weights
+    assert Run.of(BRIEF).path == run.path
+
+
+def test_a_grid_trains_what_was_recorded_without_the_tests_that_it_asks_for(run, reference):
+    evaluate(run, [2], n=50)
+    record(run, weights=False)
+    assert Grid([BRIEF], (2,), 50).tested(Run.of(BRIEF, light=True))
+    assert not Grid([BRIEF], (1, 2), 50).tested(Run.of(BRIEF))
+
+
+@pytest.mark.parametrize("change", ["altered", "more"])
+def test_what_is_recorded_is_vouched_for(change, run, reference):
+    evaluate(run, [2], n=50)
+    made = record(run, weights=False)
+    if change == "altered":
+        path = made.path / EVALUATIONS
+        path.write_text(path.read_text().replace('"right": ', '"right": 1'))
+    else:
+        manifest = json.loads((made.path / "manifest.json").read_text())
+        manifest["sha256"]["../x"] = "0"
+        (made.path / "manifest.json").write_text(json.dumps(manifest))
+    assert not made.finished
