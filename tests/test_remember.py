@@ -101,6 +101,12 @@ def test_a_grid_trains_what_was_recorded_without_the_tests_that_it_asks_for(run,
     assert not Grid([BRIEF], (1, 2), 50).tested(Run.of(BRIEF))
 
 
+def test_without_weights_something_must_have_been_measured(run):
+    with pytest.raises(RunMissing, match="measured"):
+        record(run, weights=False)
+    assert record(run, weights=True).finished
+
+
 @pytest.mark.parametrize("change", ["altered", "more"])
 def test_what_is_recorded_is_vouched_for(change, run, reference):
     evaluate(run, [2], n=50)

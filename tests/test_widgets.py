@@ -5,8 +5,12 @@ import asyncio
 import pytest
 
 import arithlab as al
+from arithlab import LengthExplorer, evaluate
+from arithlab.model.transformer import Probe
 from arithlab.notebook.widgets import TaskPicker
 from arithlab.training.estimate import duration
+
+pytest_plugins = ["training_fixtures"]
 
 
 @pytest.fixture(autouse=True)
@@ -159,3 +163,21 @@ def test_a_change_during_training_leaves_its_status_and_the_buttons_alone(picker
 
     asyncio.run(change_while_training())
     assert {run.experiment.base for run in picker.runs.values()} == {10}
+
+
+def test_the_length_explorer_tests_what_its_sliders_say(padded):
+    explorer = LengthExplorer({2: padded}, digits=2)
+    assert "window all, temperature 1" in explorer.words.value
+    assert "of 2 digits are right" in explorer.words.value
+    wanted = evaluate(padded, [2], n=200, probe=Probe(attention=None))["exact_match"][0]
+    assert f"{100 * wanted:.1f} %" in explorer.words.value
+    explorer.temperature.value = 4.0
+    hot = evaluate(padded, [2], n=200, probe=Probe(attention=None, temperature=4.0))["exact_match"][0]
+    assert f"{100 * hot:.1f} %" in explorer.words.value
+    explorer.window.value = 1
+    near = evaluate(padded, [2], n=200, probe=Probe(attention=None, temperature=4.0, window=1))["exact_match"][0]
+    assert f"{100 * near:.1f} %" in explorer.words.value
+    assert len(explorer.tried) == 3  # every setting stays in the figure
+    explorer.digits.value = 1000
+    assert "allowed" in explorer.words.value or "places" in explorer.words.value  # too long for this format: said
+    assert len(explorer.tried) == 3

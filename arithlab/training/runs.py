@@ -248,7 +248,10 @@ class Run:
 def record(run: Run, *, weights: bool) -> Run:
     """Copy a finished run, with what was measured of it, to the recorded ones; with or without its weights."""
     made = Run(reference_folder() / run.id, run.experiment)
-    names = [*(FILES if weights else LIGHT[:-1]), EVALUATIONS]
+    measured = (run.path / EVALUATIONS).is_file()
+    if not run.finished or not (weights or measured):
+        raise RunMissing(f"run {run.id} is not finished, or nothing was measured that could stand for its weights.")
+    names = [*(FILES if weights else LIGHT[:-1]), *([EVALUATIONS] if measured else [])]
     for name in [*names, *(["final.sha256"] if weights else [])]:
         write_file(made.path / name, (run.path / name).read_bytes())
     digests = {name: _sha256(made.path / name) for name in names}

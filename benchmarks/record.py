@@ -1,0 +1,38 @@
+"""Record the finished runs of a grid: `python benchmarks/record.py grids/NAME.toml [--weights SEED ...]`.
+
+With a [test] the table of results goes to outputs/reference/NAME.csv. Without, every run is copied to
+outputs/reference, with what was measured of it: with its weights for the seeds named, else without.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from arithlab.errors import ArithlabError
+from arithlab.training.grids import read_grid, results
+from arithlab.training.runs import Run, record, reference_folder, write_file
+
+
+def main() -> int:
+    """Returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("grid", type=Path)
+    parser.add_argument("--weights", type=int, nargs="*", default=[0, 1], help="seeds (default: 0 1)")
+    given = parser.parse_args()
+    grid = read_grid(given.grid)
+    missing = [e for e in grid.experiments if not Run.of(e).finished]
+    if missing:
+        raise ArithlabError(f"{len(missing)} runs of {given.grid} are not finished: `arithlab sweep` it first.")
+    if grid.digits:
+        write_file(reference_folder() / f"{given.grid.stem}.csv", results(given.grid).to_csv(index=False))
+        return 0
+    for experiment in grid.experiments:
+        record(Run.of(experiment), weights=experiment.seed in given.weights)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ArithlabError as error:
+        sys.exit(str(error))

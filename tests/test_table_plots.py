@@ -1,0 +1,66 @@
+"""Tables of many runs: what is predicted stands beside what was measured, and the figures say it in words."""
+
+import pandas as pd
+import pytest
+
+from arithlab import Experiment, predict
+from arithlab.notebook.table_plots import accuracy_table, agreement, beside_theory, scaling
+
+
+@pytest.fixture
+def table():
+    """Two encodings, two tasks, two seeds; the second fails past three digits."""
+    rows = [
+        {"run": f"{task}{positions}{seed}", "state": "finished", "task": task, "positions": positions, "seed": seed,
+         "seconds": 1.0, "exact_match_3": 1.0, "exact_match_6": right + 0.1 * seed, "exact_match_30": right}
+        for task in ("add", "add mod 101") for seed in (0, 1)
+        for positions, right in (("clipped places window 1", 0.9 if task == "add" else 0.01), ("learned", 0.0))
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows)
+    frame.loc[frame.positions == "learned", "exact_match_30"] = None  # no positions for so many digits
+    return frame
+
+
+@pytest.fixture
+def measured(table):
+    return beside_theory(table, Experiment(train="D_1-3", format="aligned"))
+
+
+def test_every_accuracy_has_its_prediction(table, measured):
+    assert len(measured) == 3 * len(table)
+    for row in measured.to_dict("records"):
+        e = Experiment(train="D_1-3", format="aligned", task=row["task"], positions=row["positions"])
+        assert row["predicted"] == predict(e, [row["digits"]])["predicted_accuracy"][0]
+        source = table[(table.run == row["run"])].iloc[0]
+        assert row["exact_match"] == pytest.approx(source[f"exact_match_{row['digits']}"], nan_ok=True)
+
+
+def test_agreement_counts_runs_past_training(measured):
+    counts = agreement(measured, train_digits=3)
+    assert counts.loc["carries on", "carries on"] == 4  # addition by places: 2 seeds at 6 and 30
+    assert counts.loc["fails", "fails"] == 4 + 2 + 2  # mod 101 by places; learned, once each at 6
+    assert counts.to_numpy().sum() == 12
+
+
+def test_the_table_shows_medians_and_frames_what_theory_expects(measured):
+    figure = accuracy_table(measured, panel="task", row="positions", train_digits=3, title="All")
+    first = figure.data[0]
+    assert list(first.y) == ["learned", "clipped places window 1"]
+    assert first.z[1].tolist() == pytest.approx([100, 95, 90])
+    assert first.text[0].tolist() == ["100", "5", ""]
+    assert [(shape.xref, shape.x0 > 0.5, shape.y0 > 0.5) for shape in figure.layout.shapes] == [("x", True, True)] * 2
+    assert "add: at 30 digits clipped places window 1 at 50 % or more" in figure.layout.meta["alt"]
+    assert "add mod 101: at 30 digits none" in figure.layout.meta["alt"]
+    assert "2 seeds" in first.hovertemplate
+    assert first.customdata[1][1].tolist() == pytest.approx([90, 100])
+
+
+def test_scaling_is_logarithmic_and_has_a_guide():
+    table = pd.DataFrame(
+        {"digits": [10, 100, 10, 100], "seconds": [1.0, 10.0, 1.0, 100.0], "model": ["a", "a", "b", "b"]}
+    )
+    figure = scaling(table, x="digits", y="seconds", by="model", title="Time")
+    assert figure.layout.xaxis.type == figure.layout.yaxis.type == "log"
+    assert [trace.name for trace in figure.data] == ["a", "b", "in proportion"]
+    assert figure.data[2].y[1] / figure.data[2].y[0] == pytest.approx(10)
+    assert "a: seconds from 1 at 10 to 10 at 100" in figure.layout.meta["alt"]
