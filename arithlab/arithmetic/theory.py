@@ -151,12 +151,10 @@ def invariance(task: Task, train: Domain, positions: str, format: str | Format =
             return False, "what a digit adds to the residue depends on its place"
     elif task.operation == "mul" and not fmt.repeated and fmt.name != "schoolbook":
         return False, "a digit of the product depends on digits at every distance"
-    if chosen.randomized:
-        return False, "random gaps between positions: their order is learned, no distance is"
+    if _unseen(chosen):
+        return False, _unseen(chosen)
     if chosen.kind == "offset":
         return True, "random offsets make all places alike, as far as the table of places reaches"
-    if chosen.kind == "absolute" and (chosen.name != "none" or chosen.window is None):
-        return False, "absolute positions past the training length were never seen"
     if not chosen.places:
         return True, "every step is the same at every place, and digits of one place stay equally far apart in tokens"
     if fmt.name in ("schoolbook", "sums") and chosen.name != "grid":
@@ -169,11 +167,16 @@ def _new_layout(chosen: Encoding, fmt: Format) -> str:
     """Why longer operands stand where nothing has ever stood before; empty where what is known keeps its positions."""
     if chosen.places or fmt.width is not None:
         return ""
+    return _unseen(chosen) or "the distance in tokens between digits of one place grows with the length"
+
+
+def _unseen(chosen: Encoding) -> str:
+    """Why the encoding itself tells nothing of positions past the training length; empty where it does."""
     if chosen.randomized:
         return "random gaps between positions: their order is learned, no distance is"
     if chosen.kind == "absolute" and (chosen.name != "none" or chosen.window is None):
         return "absolute positions past the training length were never seen"
-    return "the distance in tokens between digits of one place grows with the length"
+    return ""
 
 
 def _unread(task: Task, train: Domain) -> tuple[int | None, ...]:
