@@ -268,6 +268,7 @@ def _sweep(given: argparse.Namespace) -> int:
         _print_json({"grid": given.grid, "rows": json.loads(frame.to_json(orient="records"))})
     else:
         right = [name for name in frame if name.startswith("exact_match_")]
+        frame = frame[[name for name in frame if not name.startswith("agreement_")]]
         print("exact match in % by number of digits, at the end of training")
         _table(
             [name.removeprefix("exact_match_") for name in frame],

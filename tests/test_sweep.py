@@ -181,7 +181,8 @@ def test_finished_runs_are_tested_once_at_the_lengths_that_the_grid_names(grid, 
     assert [name for name in found if name.startswith("exact")] == [f"exact_match_{n}" for n in (1, 2, 3)]
     for row in found.to_dict("records"):
         run = find_run(row["run"])
-        assert row["exact_match_2"] == evaluate(run, [2], n=50)["exact_match"][0]
+        for name in ("exact_match", "agreement"):
+            assert row[f"{name}_2"] == evaluate(run, [2], n=50)[name][0]
         if run.experiment.format == "padded 2":
             assert math.isnan(row["exact_match_3"])  # three digits do not fit
     files = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/evaluations.json")}

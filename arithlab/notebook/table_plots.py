@@ -21,12 +21,13 @@ def beside_theory(table: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
     """
     names = [name for name in table if name.startswith("exact_match_")]
     lengths = [int(name.rsplit("_", 1)[1]) for name in names]
+    measured = [name for name in table if name.startswith(("exact_match_", "agreement_"))]
     varied = [name for name in table if name in experiment.to_json() and name != "seed"]
     rows = []
     for values, group in table.groupby(varied, sort=False):
         theory = predict(experiment.with_(**dict(zip(varied, values, strict=True))), lengths)
         for name, row in zip(names, theory.to_dict("records"), strict=True):
-            about = group.drop(columns=names).assign(digits=row["digits"], exact_match=group[name])
+            about = group.drop(columns=measured).assign(digits=row["digits"], exact_match=group[name])
             rows.append(about.assign(predicted=row["predicted_accuracy"], reason=row["reason"]))
     return pd.concat(rows, ignore_index=True)
 

@@ -59,11 +59,11 @@ class Grid:
         tests = (str(test_domain(run.experiment.test_family, digits)) for digits in self.possible(run))
         return all(recall(run, test, self.n) for test in tests)
 
-    def test(self, run: Run) -> dict[int, float | None]:
-        """Exact match by length as a fraction, None where the run cannot be asked; measured once."""
-        found = evaluate(run, self.possible(run), n=self.n) if self.digits else None
-        accuracies = {} if found is None else dict(zip(found["digits"], found["exact_match"], strict=True))
-        return {digits: accuracies.get(digits) for digits in self.digits}
+    def test(self, run: Run) -> dict[str, float | None]:
+        """exact_match_N and agreement_N of each length N, None where the run cannot be asked; measured once."""
+        found = {row["digits"]: row for row in evaluate(run, self.possible(run), n=self.n).to_dict("records")}
+        names = [(name, digits) for name in ("exact_match", "agreement") for digits in self.digits]
+        return {f"{name}_{digits}": found.get(digits, {}).get(name) for name, digits in names}
 
 
 def read_grid(path: str | Path) -> Grid:
@@ -127,8 +127,8 @@ def results(path: str | Path | None = None) -> pd.DataFrame:
     """One row per run of a grid file, or of every finished run: id, state, the fields that vary, and how it went.
 
     Columns: run, state (finished, failed or unfinished), the fields of the experiment in which the runs differ,
-    seconds, and exact_match_1, exact_match_2 ... by number of digits, as fractions: what the grid's [test] found, or
-    where it has none the last measurement of training.
+    seconds, and exact_match_1, exact_match_2 ... by number of digits, as fractions: what the grid's [test] found, with
+    agreement_1 ... (with the predicted function), or where it has none the last measurement of training.
     """
     chosen = Grid([run.experiment for run in list_runs()]) if path is None else read_grid(path)
     experiments = chosen.experiments
@@ -141,11 +141,10 @@ def results(path: str | Path | None = None) -> pd.DataFrame:
         if state == "finished":
             row["seconds"] = run.summary["seconds"]
             if chosen.digits:
-                measured = chosen.test(run)
+                row |= chosen.test(run)
             else:
                 metrics = run.metrics
                 last = metrics[metrics.step == experiment.steps]
-                measured = dict(zip(last.digits, last.exact_match, strict=True))
-            row |= {f"exact_match_{digits}": right for digits, right in measured.items()}
+                row |= {f"exact_match_{at.digits}": at.exact_match for at in last.itertuples()}
         rows.append(row)
     return pd.DataFrame(rows, columns=None if rows else ["run", "state", "seconds"])
