@@ -204,7 +204,7 @@ def _train(given: argparse.Namespace) -> None:
     elif given.steps:
         experiment = experiment.with_(steps=given.steps)
     with contextlib.redirect_stdout(sys.stderr if given.json else sys.stdout):
-        run = train(experiment, given.device)
+        run = train(experiment, given.device, weights=True)
     frame = evaluate(run, lengths, test_family=given.test_domain, n=given.examples)
     summary = run.summary
     if given.json:
@@ -269,7 +269,7 @@ def _sweep(given: argparse.Namespace) -> int:
     else:
         right = [name for name in frame if name.startswith("exact_match_")]
         frame = frame[[name for name in frame if not name.startswith("agreement_")]]
-        print("exact match in % by number of digits, at the end of training")
+        print("exact match in % by number of digits: what [test] of the grid found, else at the end of training")
         _table(
             [name.removeprefix("exact_match_") for name in frame],
             [

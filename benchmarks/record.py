@@ -10,7 +10,8 @@ from pathlib import Path
 
 from arithlab.errors import ArithlabError
 from arithlab.training.grids import read_grid, results
-from arithlab.training.runs import Run, record, reference_folder, write_file
+from arithlab.training.remember import record
+from arithlab.training.runs import Run, reference_folder, write_file
 
 
 def main() -> int:

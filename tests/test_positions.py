@@ -276,8 +276,16 @@ def test_an_encoding_defined_elsewhere_trains_like_any_other():
         e = Experiment(positions="distance places window 1", train="D_1-2", format="aligned", size="1-2-16", batch=8)
         assert Trainer(e, torch.device("cpu")).step(0).isfinite()
         assert e.predicted.digits is None
+        assert e.id == e.with_(seed=0).id
+        before, mine = e.id, Distance.bias
+        p.new_encoding("distance")(type("Distance", (p.Positions,), {"bias": mine}))
+        assert e.id == before  # the same code
+        p.new_encoding("distance")(
+            type("Distance", (p.Positions,), {"bias": lambda self, q, i, j: mine(self, q, i, j) / 2})
+        )
+        assert e.id != before  # another encoding under the name of the old one
     finally:
-        del p.POSITIONS["distance"], KIND["distance"]
+        del p.POSITIONS["distance"], KIND["distance"], p.CODE["distance"]
     for name, kind in (("rope", "relative"), ("Mine", "relative"), ("mine", "odd"), ("", "relative")):
         with pytest.raises(ArithlabError):
             p.new_encoding(name, kind)

@@ -28,6 +28,7 @@ KIND = {  # what a model sees of a position; more are added by model.positions.n
     "abacus": "offset",  # absolute places behind a random offset
     "coupled": "offset",
 }
+CODE: dict[str, str] = {}  # of encodings added by the reader: what their class does, so that a changed one is another
 BY_PLACE = ("abacus", "coupled", "grid")  # these count places by themselves
 _OPTION = re.compile(r"(places|randomized|window ([0-9]{1,6}))(?: |$)")
 

@@ -8,15 +8,17 @@ Shapes: B batch, H heads, Q queries, K keys, D width of a head. `at` holds posit
 shape (T,), or (B or 1, T) where they are places.
 """
 
+import hashlib
 import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import CodeType
 
 import torch
 from torch import Tensor, nn
 
-from ..arithmetic.encodings import KIND, Encoding
+from ..arithmetic.encodings import CODE, KIND, Encoding
 from ..arithmetic.tokens import ANY, ROLE, Tokens
 from ..errors import ArithlabError, UnknownName
 
@@ -322,13 +324,15 @@ POSITIONS: dict[str, type[Positions]] = {
 def new_encoding(name: str, kind: str = "relative") -> Callable[[type[Positions]], type[Positions]]:
     """Class decorator: from here on the class answers to `name`; kind is one of encodings.KIND's.
 
+    A class with other code under the same name is another encoding: its runs are trained anew.
+
     >>> @new_encoding("nearest")
     ... class Nearest(Positions):
     ...     def bias(self, q, queries, keys):
     ...         return -(queries - keys).abs().unsqueeze(-3).to(q.dtype)
     >>> POSITIONS["nearest"] is Nearest
     True
-    >>> del POSITIONS["nearest"], KIND["nearest"]
+    >>> del POSITIONS["nearest"], KIND["nearest"], CODE["nearest"]
     """
     if not re.fullmatch("[a-z][a-z0-9_]{0,30}", name) or (name in POSITIONS and POSITIONS[name].__module__ == __name__):
         raise ArithlabError(f"an encoding cannot be named {name!r}: take another word, in small letters.")
@@ -337,9 +341,26 @@ def new_encoding(name: str, kind: str = "relative") -> Callable[[type[Positions]
 
     def add(made: type[Positions]) -> type[Positions]:
         POSITIONS[name], KIND[name] = made, kind
+        CODE[name] = hashlib.sha256(
+            _code({k: v for k, v in vars(made).items() if k not in _ABOUT}).encode()
+        ).hexdigest()
         return made
 
     return add
+
+
+_ABOUT = ("__module__", "__dict__", "__weakref__", "__doc__", "__firstlineno__", "__static_attributes__")
+
+
+def _code(value: object) -> str:
+    """What a piece of a class does, as text that is the same in every session."""
+    if isinstance(value, dict):
+        return repr([(name, _code(value[name])) for name in sorted(value)])
+    value = getattr(value, "__func__", getattr(value, "fget", value))
+    value = getattr(value, "__code__", value)
+    if isinstance(value, CodeType):
+        return repr((value.co_code, value.co_names, [_code(inner) for inner in value.co_consts]))
+    return repr(sorted(map(repr, value)) if isinstance(value, frozenset) else value)
 
 
 def table_rows(encoding: Encoding, context: int) -> int | None:

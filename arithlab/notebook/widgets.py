@@ -224,7 +224,7 @@ class TaskPicker(w.VBox):
             self.train_button.disabled, self.stop_button.disabled = False, True
 
     async def _train_one(self, experiment: Experiment, done: int, label: str) -> None:
-        progress = fit(experiment)
+        progress = fit(experiment, weights=True)
         started = seen = drawn = time.perf_counter()
         first = None
         for now in progress:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from ..arithmetic import theory
 from ..arithmetic.domains import Domain, domain
-from ..arithmetic.encodings import Encoding, encoding
+from ..arithmetic.encodings import CODE, Encoding, encoding
 from ..arithmetic.formats import Format, format_
 from ..arithmetic.tasks import Task, task
 from ..errors import ArithlabError, ConfigError, UnknownName, shorten
@@ -217,8 +217,13 @@ class Experiment:
 
     @property
     def id(self) -> str:
-        """The run id: a hash of every field that differs from its default, so that new fields change no id."""
+        """The run id: a hash of every field that differs from its default, so that new fields change no id.
+
+        The code of an encoding that the reader added (`new_encoding`) counts as well.
+        """
         changed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        if self.encoding.name in CODE:
+            changed["code"] = CODE[self.encoding.name]
         return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:12]
 
     def to_json(self) -> dict:

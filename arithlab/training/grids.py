@@ -27,7 +27,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..errors import ArithlabError, UnknownName, shorten
+from ..errors import ArithlabError, RunMissing, UnknownName, shorten
 from .evaluate import evaluate, test_domain
 from .experiment import Experiment
 from .remember import recall
@@ -61,7 +61,9 @@ class Grid:
 
     def test(self, run: Run) -> dict[str, float | None]:
         """exact_match_N and agreement_N of each length N, None where the run cannot be asked; measured once."""
-        found = {row["digits"]: row for row in evaluate(run, self.possible(run), n=self.n).to_dict("records")}
+        found = {}
+        with suppress(RunMissing):  # recorded without its weights, and this was not measured
+            found = {row["digits"]: row for row in evaluate(run, self.possible(run), n=self.n).to_dict("records")}
         names = [(name, digits) for name in ("exact_match", "agreement") for digits in self.digits]
         return {f"{name}_{digits}": found.get(digits, {}).get(name) for name, digits in names}
 

@@ -127,13 +127,20 @@ class Run:
     def finished(self) -> bool:
         """Whether the manifest is there, the hashes agree, and config.json tells of this very experiment."""
         try:
-            digests = json.loads((self.path / "manifest.json").read_text())["sha256"]
+            digests = self.sha256
             config = json.loads((self.path / "config.json").read_text())
             same = Experiment.from_json(config) == self.experiment
             whole = set(digests) in (set(FILES), {*FILES, EVALUATIONS}, set(LIGHT))
-            return same and whole and all(_sha256(self.path / name) == digests[name] for name in digests)
+            return same and whole and all(digest(self.path / name) == digests[name] for name in digests)
         except (OSError, ValueError, KeyError, TypeError, ArithlabError):
             return False
+
+    @property
+    def sha256(self) -> dict[str, str]:
+        """The files that the manifest vouches for; nothing where there is none."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return dict(json.loads((self.path / "manifest.json").read_text())["sha256"])
+        return {}
 
     @property
     def recorded(self) -> bool:
@@ -144,6 +151,14 @@ class Run:
     def has_weights(self) -> bool:
         """Whether the trained weights are there; some recorded runs bring their measurements only."""
         return (self.path / WEIGHTS).is_file()
+
+    def check_weights(self) -> None:
+        """Raise RunMissing where a finished run was recorded without its weights."""
+        if self.finished and not self.has_weights:
+            raise RunMissing(
+                f"run {self.id} was recorded without its weights, with what was measured: train it again with "
+                "al.train(experiment, weights=True) or `arithlab train`."
+            )
 
     @property
     def metrics(self) -> pd.DataFrame:
@@ -180,16 +195,14 @@ class Run:
                     f"runs in {self.path} and {other.path} were made under different conditions ({key}: {mine[key]} "
                     f"and {its[key]}): compare their accuracies, with a tolerance."
                 )
+        for run in (self, other):
+            run.check_weights()
         return all((self.path / name).read_bytes() == (other.path / name).read_bytes() for name in FILES[:3])
 
     @cached_property
     def model(self) -> Transformer:
         """The trained model, in evaluation mode, on the CPU."""
-        if self.finished and not self.has_weights:
-            raise RunMissing(
-                f"run {self.id} was recorded without its weights, with what was measured: train it again with "
-                "al.train(experiment, weights=True)."
-            )
+        self.check_weights()
         tensors, _ = read_tensors(self.path / WEIGHTS)
         model = self.experiment.model().eval()
         try:
@@ -240,23 +253,9 @@ class Run:
         """Write weights and summary, then the manifest that makes the run a finished one."""
         write_tensors(self.path / WEIGHTS, tensors, {"experiment": self.id})
         write_file(self.path / "summary.json", json.dumps(summary, indent=1))
-        digests = {name: _sha256(self.path / name) for name in FILES}
+        digests = {name: digest(self.path / name) for name in FILES}
         write_file(self.path / "manifest.json", json.dumps({"run": self.id, "sha256": digests}, indent=1))
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
-
-
-def record(run: Run, *, weights: bool) -> Run:
-    """Copy a finished run, with what was measured of it, to the recorded ones; with or without its weights."""
-    made = Run(reference_folder() / run.id, run.experiment)
-    measured = (run.path / EVALUATIONS).is_file()
-    if not run.finished or not (weights or measured):
-        raise RunMissing(f"run {run.id} is not finished, or nothing was measured that could stand for its weights.")
-    names = [*(FILES if weights else LIGHT[:-1]), *([EVALUATIONS] if measured else [])]
-    for name in [*names, *(["final.sha256"] if weights else [])]:
-        write_file(made.path / name, (run.path / name).read_bytes())
-    digests = {name: _sha256(made.path / name) for name in names}
-    write_file(made.path / "manifest.json", json.dumps({"run": run.id, "sha256": digests}, indent=1))
-    return made
 
 
 def find_run(text: str | Path) -> Run:
@@ -299,12 +298,14 @@ def _read_run(folder: Path) -> Run:
 
 
 def list_runs() -> list[Run]:
-    """Every finished run, recorded ones included."""
-    runs = []
+    """Every finished run once, recorded ones included; of two with one id the one that has its weights."""
+    runs: dict[str, Run] = {}
     for config in sorted([*output_folder().glob("runs/*/config.json"), *reference_folder().glob("*/config.json")]):
         with contextlib.suppress(ArithlabError):
-            runs.append(find_run(config.parent))
-    return runs
+            run = find_run(config.parent)
+            if run.id not in runs or run.has_weights:
+                runs[run.id] = run
+    return list(runs.values())
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], scalars: dict) -> None:
@@ -343,5 +344,6 @@ def _corrupt(path: Path, data: bytes, reason: str) -> CheckpointCorrupt:
     return CheckpointCorrupt(f"{path}{reason}")
 
 
-def _sha256(path: Path) -> str:
+def digest(path: Path) -> str:
+    """The sha256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
