@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 from .arithmetic.domains import domain
-from .arithmetic.encodings import KIND
+from .arithmetic.encodings import BY_PLACE, KIND, encoding
+from .arithmetic.formats import format_
 from .arithmetic.tasks import task
 from .arithmetic.theory import predict
 from .errors import ArithlabError, PackageMissing
@@ -159,12 +160,18 @@ def _table(head: list[str], rows: list[list[str]]) -> None:
 
 
 def _predict(given: argparse.Namespace) -> None:
-    t, train = task(given.task), domain(given.train)
+    t, train, chosen, fmt = task(given.task), domain(given.train), encoding(given.positions), format_(given.format)
+    if train.terms > 2 or chosen.name in BY_PLACE or chosen.randomized or fmt.name == "unpadded":
+        # what an experiment may refuse and theory does not ask; only here, because loading torch takes seconds
+        from .training.experiment import Experiment
+
+        Experiment(task=given.task, train=given.train, positions=given.positions, format=given.format)
     rows = predict(t, train, given.positions, given.digits or list(range(1, 10)), given.format)
     if given.json:
         _print_json({"task": str(t), "train": str(train), "positions": given.positions, "rows": rows})
         return
-    print(f"{t}, trained on {train}, positions {given.positions}: tested on D_ab of each length")
+    tested = "D_n[b=1]" if fmt.repeated else "D_ab"
+    print(f"{t}, trained on {train}, positions {given.positions}: tested on {tested} of each length")
     _table(
         ["digits", "accuracy %", "limit %", "computes"],
         [

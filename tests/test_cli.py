@@ -71,6 +71,36 @@ def test_predict_takes_the_format_into_account(capsys):
     assert accuracies == [pytest.approx(1 / 101), 1.0]
 
 
+@pytest.mark.parametrize(
+    ("words", "because"),
+    [
+        (["--format", "aligned", "--positions", "grid window 1"], "columns and rows"),
+        (["--train", "D_4[terms=3]"], "3 operands"),
+        (["--train", "D_12", "--format", "padded 9"], "operands of 12 digits do not fit"),
+        (["--format", "unpadded answer high", "--positions", "rope places"], "length of the answer beforehand"),
+        (["--train", "D_300", "--format", "aligned", "--positions", "coupled"], "learned positions"),
+    ],
+)
+def test_predict_refuses_what_cannot_be_trained(words, because, capsys):
+    status, out, err = run(["predict", *words], capsys)
+    assert (status, out) == (2, "")
+    assert because in err
+    assert len(err.splitlines()) == 1
+
+
+def test_predict_says_on_what_it_is_tested(capsys):
+    for fmt, tested in (("aligned", "D_ab"), ("aligned repeated", "D_n[b=1]")):
+        status, out, _ = run(["predict", "--task", "mul", "--train", "D_4[b=1]", "--format", fmt], capsys)
+        assert status == 0
+        assert f"tested on {tested} of each length" in out
+
+
+def test_predict_needs_no_torch_for_common_settings():
+    words = ["predict", "--format", "aligned", "--positions", "clipped places window 1"]
+    code = f"import sys; from arithlab.cli import main; main({words}); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
 def test_predict_prints_a_table(capsys):
     status, out, _ = run(["predict", "--task", "mul"], capsys)
     assert status == 0

@@ -259,6 +259,31 @@ def test_unknown_positions_and_impossible_domains_are_refused_by_name():
         ("mul", "D_1-5", "grid window 2", "schoolbook", True, "a window hides the rest"),
         ("mul", "D_1-5", "clipped places window 2", "schoolbook", False, "do not tell rows apart"),
         ("add", "D_4[place0=0]", "clipped places window 1", "aligned", False, "never varies"),
+        ("add", "D_1-5", "clipped places window 0", "aligned", False, "window of 0 does not show"),
+        ("add mod 100", "D_1-5", "coupled window 0", "aligned", False, "window of 0 does not show"),
+        ("mul", "D_1-5[b=1]", "clipped places window 0", "aligned repeated", False, "window of 0 does not show"),
+        ("add mod 101", "D_ab1-5", "clipped places window 0", "remainders", False, "window of 0 does not show"),
+        ("mul", "D_1-5", "grid window 0", "schoolbook", False, "window of 0 does not show"),
+        ("add", "D_1-5", "clipped window 1", "padded 9", False, "20 tokens away"),
+        ("add", "D_1-5", "clipped window 9", "padded 9", False, "20 tokens away"),
+        ("add", "D_1-5", "clipped window 10", "padded 9", True, "equally far apart in tokens"),
+        ("mul mod 100", "D_1-5", "rope window 1", "padded 9", False, "tokens away"),
+        ("mul", "D_4", "rope window 15", "p1", False, "61 tokens away"),
+        ("add", "D_1-5", "abacus window 1", "aligned", False, "no place"),
+        ("mul", "D_1-5", "coupled", "schoolbook", False, "do not tell rows apart"),
+        ("mul", "D_1-5", "abacus", "schoolbook", False, "do not tell rows apart"),
+        ("add", "D_1-5", "coupled", "sums", False, "do not tell rows apart"),
+        ("add mod 101", "D_1-5", "abacus", "remainders", False, "abacus gives signs and scratchpads no place"),
+        ("add mod 101", "D_1-5", "coupled", "remainders", True, "random offsets"),
+        ("add mod 100", "D_1-5", "learned places", "remainders", False, "never seen"),
+        ("add mod 100", "D_1-5", "clipped places window 1", "remainders", True, "same at every place"),
+        ("add", "D_1-5", "clipped places window 1", "aligned answer high", False, "6 places away"),
+        ("add", "D_1-5", "clipped places window 3", "aligned answer high", False, "highest digit first, a carry"),
+        ("add", "D_1-5", "clipped places", "aligned answer high", False, "highest digit first, a carry"),
+        ("add mod 100", "D_1-5", "clipped places", "aligned answer high", True, "the last 5 digits decide"),
+        ("add", "D_4[b=1]", "learned", "padded 9", False, "never varies"),
+        ("add", "D_4[b=1]", "clipped places window 1", "aligned", False, "never varies"),
+        ("add mod 10", "D_4[b=1]", "learned", "padded 9", True, "the last 4 digits decide"),
     ],
 )
 def test_invariance_is_told_with_its_reason(text, train, positions, fmt, invariant, because):
@@ -268,6 +293,69 @@ def test_invariance_is_told_with_its_reason(text, train, positions, fmt, invaria
     [row] = theory.predict(task(text), domain(train), positions, [9], fmt)
     assert row["reason"] == reason
     assert (row["predicted_accuracy"] == 1) == invariant
+
+
+@pytest.mark.parametrize(
+    ("positions", "fmt", "computes", "at_training_length"),
+    [
+        ("clipped places window 0", "aligned", "a guess", 0),
+        ("clipped window 1", "padded 9", "a guess", 0),
+        ("clipped window 3", "aligned", "a guess past 2 digits", 0),  # the = is 2 n + 2 tokens after the units of a
+        ("clipped window 6", "aligned", "a guess past 5 digits", 1),
+        ("clipped places window 1", "aligned answer high", "a guess past 1 digits", 0),
+        ("clipped places window 3", "aligned answer high", "a guess past 5 digits", 1),
+        ("learned", "padded 9 answer high", "(a mod 10^5) + (b mod 10^5)", 1),
+        ("coupled", "sums", "a guess past 5 digits", 1),
+    ],
+)
+def test_where_the_model_cannot_tell_what_to_read_its_answer_is_a_guess(positions, fmt, computes, at_training_length):
+    function = predicted_function(task("add"), domain("D_1-5"), positions, fmt)
+    assert str(function) == computes
+    assert [function.accuracy(digits) for digits in (5, 6, 1000)] == [at_training_length, 0, 0]
+
+
+def test_scratchpads_at_places_never_seen_are_a_guess_whatever_the_modulus():
+    for modulus in (100, 101):
+        t = task(f"add mod {modulus}")
+        function = predicted_function(t, domain("D_1-5"), "learned places", "remainders")
+        assert [function.accuracy(5), function.accuracy(9), function.limit()] == [1, 1 / modulus, 1 / modulus]
+
+
+@pytest.mark.parametrize(
+    ("text", "train", "positions", "wanted"),
+    [
+        ("add", "D_4[b=1]", "learned", "(a mod 10^4) + (b mod 10^1)"),
+        ("add", "D_4[b=1]", "rope", "a + (b mod 10^1)"),
+        ("add", "D_4[b=1]+D_ab2", "rope", "a + (b mod 10^2)"),
+        ("add", "D_4[b=4]", "rope", "a + b"),
+        ("mul", "D_3[b=2]", "learned", "(a mod 10^3) * (b mod 10^2)"),
+        ("add mod 100", "D_4[b=1]", "learned", "(a + (b mod 10^1)) mod 100"),
+        ("add mod 7", "D_4[b=1]", "learned", "((a mod 10^4) + (b mod 10^1)) mod 7"),
+        ("add mod 10", "D_4[b=1]", "learned", "(a + b) mod 10"),
+        ("add base 2", "D_ab4+D_5[b=1]", "learned", "(a mod 2^5) + (b mod 2^4)"),
+    ],
+)
+def test_of_a_second_operand_that_was_always_short_only_the_places_seen_are_read(text, train, positions, wanted):
+    t = task(text)
+    function = predicted_function(t, domain(train), positions)
+    assert str(function) == wanted
+    for digits in (1, 2, 3, 6):
+        a, b = domain(f"D_ab{digits}").sample(np.random.default_rng(3), 5_000, t.base)
+        a, b = dg.fit_width(a, 9), dg.fit_width(b, 9)
+        measured = (function(a, b) == t.compute_digits(a, b)).all(1).mean()
+        assert function.accuracy(digits) == pytest.approx(measured, abs=0.03)
+    own = domain(train).sample(np.random.default_rng(4), 1_000, t.base)
+    assert (function(*own) == t.compute_digits(*own)).all()
+
+
+def test_a_product_whose_second_operand_is_written_as_one_digit_is_read_whole():
+    function = predicted_function(task("mul"), domain("D_1-5[b=1]"), "clipped places window 1", "aligned repeated")
+    assert (str(function), function.accuracy(1000)) == ("a * b", 1)
+
+
+def test_operands_that_the_format_has_no_room_for_have_no_prediction():
+    with pytest.raises(ArithlabError, match="operands of 12 digits do not fit"):
+        theory.predict(task("add"), domain("D_12"), "rope", [9], "padded 9")
 
 
 def test_a_format_that_does_not_fit_the_task_has_no_prediction():

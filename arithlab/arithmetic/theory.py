@@ -14,8 +14,8 @@ The theory of arXiv 2407.17963, carried to any base and to training domains with
 
 And what follows for formats and encodings that the paper does not treat; `invariance` says which and why:
 the steps that the format writes must be the same at every place, and so must the positions that they read.
-Being the same is not enough in practice: an encoding without a window still lets attention spread out
-over ever more tokens.
+A window must show what a step needs. Being the same is not enough in practice: an encoding without a window
+still lets attention spread out over ever more tokens.
 """
 
 from dataclasses import dataclass
@@ -27,8 +27,9 @@ import numpy as np
 from . import digits as dg
 from .batches import stream
 from .domains import Domain, domain
-from .encodings import Encoding, encoding
+from .encodings import LAYERS, Encoding, distance_needed, encoding, visible_digits
 from .formats import Format, format_
+from .tables import MAKERS
 from .tasks import Task
 
 MAX_ENUMERATED_MODULUS = 1_500  # modular products: the count costs p^3 small multiplications
@@ -42,31 +43,38 @@ class PredictedFunction:
 
     unread: for each place of an operand, the digit that the model takes it to be, or None where it reads
     it. Places from `digits` on are read as 0; `digits` is None where every place is read. lost: past `digits`
-    digits the very layout of the tokens is new, and the answer is a guess.
+    digits the model meets a layout or a scratchpad that it has never seen, or a window hides what it needs,
+    and the answer is a guess. b_digits: the places of b that are read, where training had fewer there than in a.
     """
 
     task: Task
     digits: int | None = None
     unread: tuple[int | None, ...] = ()
     lost: bool = False
+    b_digits: int | None = None
 
     def __str__(self) -> str:
         if self.lost:
-            return f"a guess past {self.digits} digits"
-        a, b = self._written("a"), self._written("b")
+            return f"a guess past {self.digits} digits" if self.digits else "a guess"
+        a, b = self._written("a", self.digits), self._written("b", self._digits_of_b)
         text = f"{a} {self.task.symbol} {b}"
         return text if self.task.modulus is None else f"({text}) mod {self.task.modulus}"
 
-    def _written(self, operand: str) -> str:
-        text = operand if self.digits is None else f"({operand} mod {self.task.base}^{self.digits})"
+    @property
+    def _digits_of_b(self) -> int | None:
+        known = [digits for digits in (self.digits, self.b_digits) if digits is not None]
+        return min(known, default=None)
+
+    def _written(self, operand: str, digits: int | None) -> str:
+        text = operand if digits is None else f"({operand} mod {self.task.base}^{digits})"
         fixed = [f"place {i} = {dg.SYMBOLS[d]}" for i, d in enumerate(self.unread) if d is not None]
         return f"{text[:-1] if text.endswith(')') else text}, {', '.join(fixed)})" if fixed else text
 
-    def read(self, operand: np.ndarray) -> np.ndarray:
-        """An operand (N, W) as the model reads it, in at least as many places as have a say."""
+    def read(self, operand: np.ndarray, digits: int | None) -> np.ndarray:
+        """An operand (N, W) of which so many places are read, as the model reads it."""
         out = dg.fit_width(operand, max(operand.shape[1], len(self.unread))).copy()
-        if self.digits is not None:
-            out[:, self.digits :] = 0
+        if digits is not None:
+            out[:, digits:] = 0
         for place, digit in enumerate(self.unread[: out.shape[1]]):
             if digit is not None:
                 out[:, place] = digit
@@ -74,20 +82,22 @@ class PredictedFunction:
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """The predicted answers for digit arrays (N, W): (N, task.answer_width(W)), wider if `unread` is."""
-        return self.task.compute_digits(self.read(a), self.read(b))
+        return self.task.compute_digits(self.read(a, self.digits), self.read(b, self._digits_of_b))
 
     def accuracy(self, digits: int) -> float:
         """How often the function equals the truth on D_ab of `digits` digits, as a fraction.
 
-        Exact by counting where that is feasible (always for additions without gaps, and for modular
-        products up to a modulus of MAX_ENUMERATED_MODULUS); else the share among SAMPLES random pairs.
+        Exact by counting where that is feasible (always for additions without gaps whose operands are read alike,
+        and for modular products up to a modulus of MAX_ENUMERATED_MODULUS); else the share among SAMPLES random pairs.
         """
+        if self.lost and digits > self.digits:
+            return 1 / self.task.modulus if self.task.modulus else 0.0
         if any(d is not None and (d or place < digits) for place, d in enumerate(self.unread)):
             return self._sampled(digits)
+        if self.b_digits is not None and digits > self.b_digits:  # as below, a nonzero part of b is cut off
+            return self._sampled(digits) if self.task.modulus else 0.0
         if self.digits is None or digits <= self.digits:
             return 1.0
-        if self.lost:
-            return 1 / self.task.modulus if self.task.modulus else 0.0
         if self.task.modulus is None:
             return 0.0  # cutting a nonzero part off both operands always makes the answer smaller
         if self.task.operation == "add":
@@ -104,13 +114,13 @@ class PredictedFunction:
         sum over d | p' of (d/p') J2(p'/d)/p'^2 with Jordan's totient J2. Both are slightly more than
         gcd(p, b^n)/p, because two operands that are both divisible help each other.
         """
-        if self.digits is None:
+        if self.digits is None and self.b_digits is None:
             return 1.0
         if self.task.modulus is None:
             return 0.0
         if self.lost:
             return 1 / self.task.modulus
-        if any(d is not None for d in self.unread):
+        if self.b_digits is not None or any(d is not None for d in self.unread):
             return None
         reduced = _reduced(self.task, self.digits)
         if self.task.operation == "add":
@@ -138,45 +148,60 @@ def invariance(task: Task, train: Domain, positions: str, format: str | Format =
     >>> invariance(task("add"), domain("D_1-5"), "rope", "aligned")
     (False, 'the distance in tokens between digits of one place grows with the length')
     """
-    chosen, fmt, n = encoding(positions), format_(format), train.digits
-    fmt.check(task, 1)
-    if _unread(task, train):
+    chosen, fmt = encoding(positions), format_(format)
+    fmt.check(task, train.digits)
+    if _unread(task, train) or _digits_of_b(task, train, fmt):
         return False, "training never varies some places, which are therefore not read"
-    if _new_layout(chosen, fmt):
-        return False, _new_layout(chosen, fmt)
-    if task.modulus is not None:
+    return _carries_on(task, train, chosen, fmt)
+
+
+def _carries_on(task: Task, train: Domain, chosen: Encoding, fmt: Format) -> tuple[bool, str]:
+    """As `invariance`, of the places that training varies."""
+    if guess := _guess(task, train, chosen, fmt):
+        return False, guess
+    n = train.digits
+    if task.modulus is not None and fmt.name != "remainders":  # a running remainder is written at every place
         if _reduced(task, n) == 1:
             return True, f"the modulus divides {task.base}^{n}: the last {n} digits decide"
-        if fmt.name != "remainders":
-            return False, "what a digit adds to the residue depends on its place"
-    elif task.operation == "mul" and not fmt.repeated and fmt.name != "schoolbook":
+        return False, "what a digit adds to the residue depends on its place"
+    if task.operation == "mul" and not fmt.repeated and fmt.name != "schoolbook":
         return False, "a digit of the product depends on digits at every distance"
-    if _unseen(chosen):
-        return False, _unseen(chosen)
+    if chosen.unseen:
+        return False, chosen.unseen
     if chosen.kind == "offset":
         return True, "random offsets make all places alike, as far as the table of places reaches"
     if not chosen.places:
         return True, "every step is the same at every place, and digits of one place stay equally far apart in tokens"
-    if fmt.name in ("schoolbook", "sums") and chosen.name != "grid":
-        return False, "a token reads the row above, and places do not tell rows apart"
     local = "a window hides the rest" if chosen.window is not None else "but attention may spread over ever more tokens"
     return True, f"every step is the same at every place, and is read by differences of places; {local}"
+
+
+def _guess(task: Task, train: Domain, chosen: Encoding, fmt: Format) -> str:
+    """Why the model cannot tell what to read, so that no function is predicted; empty where it can."""
+    if new := _new_layout(chosen, fmt):
+        return new
+    if chosen.name == "abacus" and (chosen.window is not None or fmt.name == "remainders"):
+        return "abacus gives signs and scratchpads no place"  # so a window hides the digits from the sign =
+    longest = fmt.width or train.digits
+    if visible_digits(chosen, fmt, task, longest) < longest:
+        far = distance_needed(chosen, fmt, task, longest)
+        unit = ("place" if chosen.places else "token") + "s" * (far > 1)
+        return f"a window of {chosen.window} does not show, even over {LAYERS} layers, digits needed {far} {unit} away"
+    if fmt.name in ("remainders", *MAKERS) and chosen.unseen:  # a scratchpad is written, and read, at every place
+        return chosen.unseen
+    if fmt.name in MAKERS and chosen.name != "grid":
+        return "a token reads the row above, and places do not tell rows apart"
+    carries = task.modulus is None and (task.operation == "add" or fmt.repeated)
+    if carries and fmt.answer == "high" and not chosen.unseen:
+        return "highest digit first, a carry comes from digits at every distance below, not yet written"
+    return ""
 
 
 def _new_layout(chosen: Encoding, fmt: Format) -> str:
     """Why longer operands stand where nothing has ever stood before; empty where what is known keeps its positions."""
     if chosen.places or fmt.width is not None:
         return ""
-    return _unseen(chosen) or "the distance in tokens between digits of one place grows with the length"
-
-
-def _unseen(chosen: Encoding) -> str:
-    """Why the encoding itself tells nothing of positions past the training length; empty where it does."""
-    if chosen.randomized:
-        return "random gaps between positions: their order is learned, no distance is"
-    if chosen.kind == "absolute" and (chosen.name != "none" or chosen.window is None):
-        return "absolute positions past the training length were never seen"
-    return ""
+    return chosen.unseen or "the distance in tokens between digits of one place grows with the length"
 
 
 def _unread(task: Task, train: Domain) -> tuple[int | None, ...]:
@@ -184,6 +209,16 @@ def _unread(task: Task, train: Domain) -> tuple[int | None, ...]:
     seen = [train.seen_digits(place, task.base) for place in range(train.digits)]
     unread = tuple(next(iter(values)) if len(values) == 1 else None for values in seen)
     return unread if any(d is not None for d in unread) else ()
+
+
+def _digits_of_b(task: Task, train: Domain, fmt: Format) -> int | None:
+    """How many digits b had in training, if fewer than a and places above could matter; None otherwise.
+
+    The format 'aligned repeated' writes one digit of b only: there is nothing above.
+    """
+    seen = max(part.n if part.b is None else part.b for part in train.parts)
+    decides = task.modulus is not None and fmt.name != "remainders" and _reduced(task, seen) == 1
+    return None if seen == train.digits or fmt.repeated or decides else seen
 
 
 def predicted_function(
@@ -198,9 +233,13 @@ def predicted_function(
     'a + b'
     """
     train.check(task.base)
-    invariant, _ = invariance(task, train, positions, format)
-    digits, lost = None if invariant else train.digits, bool(_new_layout(encoding(positions), format_(format)))
-    return PredictedFunction(task, digits, _unread(task, train), lost)
+    chosen, fmt = encoding(positions), format_(format)
+    fmt.check(task, train.digits)
+    unread, (carries_on, _) = _unread(task, train), _carries_on(task, train, chosen, fmt)
+    # where b alone was shorter, the places of a may still carry on
+    digits = None if carries_on and not unread else visible_digits(chosen, fmt, task, train.digits)
+    lost = bool(_guess(task, train, chosen, fmt))
+    return PredictedFunction(task, digits, unread, lost, _digits_of_b(task, train, fmt))
 
 
 def predict(
