@@ -207,7 +207,7 @@ def test_written_answers_are_those_of_one_pass_over_them(positions, text, style,
         with torch.inference_mode():
             for at in range(ids.shape[1] - tokens.tail, ids.shape[1]):
                 ids[:, at] = run.model(ids[:, :at], layout=layout)[:, -1].argmax(-1)
-        assert answer(run, [question]) == [e.format_.decode(e.task_, ids[0, -tokens.tail :].numpy())]
+        assert answer(run, [question]) == [e.format_.decode(e.task_, ids[0, -tokens.tail :].numpy(), terms)]
 
 
 def test_a_probe_changes_answers(tmp_path):

@@ -13,6 +13,7 @@ from arithlab.arithmetic import digits as dg
 from arithlab.errors import ArithlabError
 from arithlab.model.transformer import Probe
 from arithlab.training.evaluate import carry_accuracy, exact_matches, test_domain, wilson
+from arithlab.training.runs import Run
 
 pytest_plugins = ["training_fixtures"]
 
@@ -281,3 +282,47 @@ def test_a_probe_changes_what_is_tested(padded):
 def test_test_domains_follow_the_training_domain():
     assert Experiment(task="mul", train="D_1-5[b=1]", format="aligned repeated").test_family == "D[b=1]"
     assert str(test_domain("D[b=1]", 500)) == "D_500[b=1]"
+
+
+def test_a_length_without_test_pairs_is_an_empty_row():
+    table = evaluate(lambda q: "1", iter([3, 2]), on="add mod 3 base 2", predicted=lambda a, b: 0 * a)
+    assert table["n"].tolist()[1] == 0 < table["n"][0]
+    shares = table[["exact_match", "low", "high", "agreement", "agreement_low", "agreement_high"]]
+    assert shares.iloc[0].notna().all()
+    assert shares.iloc[1].isna().all()
+    assert evaluate(lambda q: "1", [2, 3], on="add mod 3 base 2")["agreement"].isna().all()
+    for lengths in ([2], [2, 2]):
+        with pytest.raises(ArithlabError, match=r"D_ab2.*no test pair"):
+            evaluate(lambda q: "1", lengths, on="add mod 3 base 2")
+    with pytest.raises(ArithlabError, match="no test pair"):  # a domain that is named is meant
+        evaluate(lambda q: "1", [3, "D_ab2"], on="add mod 3 base 2")
+
+
+def test_tables_by_chain_and_place_leave_out_lengths_without_test_pairs(tmp_path):
+    e = Experiment(task="add mod 3 base 2", train="D_1-3", format="aligned", size="1-1-8", positions="rope")
+    run = Run(tmp_path, e)
+    run.__dict__["model"] = e.model().eval()
+    for tabulate in (carry_accuracy, place_accuracy):
+        assert set(tabulate(run, [2, 3], n=10)["digits"]) == {3}
+        with pytest.raises(ArithlabError, match="no test pair"):
+            tabulate(run, [2], n=10)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 33 GB")])
+def test_too_little_memory_is_told_with_what_would_do(padded, error, monkeypatch):
+    def full(*_, **__):
+        raise error
+
+    monkeypatch.setattr(type(padded.model), "forward", full)
+    calls = [
+        lambda: evaluate(padded, [2], n=49),
+        lambda: answer(padded, ["1+2"]),
+        lambda: length_map(padded, [2], n=5),
+        lambda: place_accuracy(padded, [2], n=5),
+    ]
+    for call in calls:
+        with pytest.raises(ArithlabError, match=r"out of memory with .* digits.*: ask shorter questions, or fewer"):
+            call()
+    monkeypatch.setattr(type(padded.model), "forward", lambda *_, **__: [][0])
+    with pytest.raises(IndexError):  # a defect is not taken for a lack of memory
+        evaluate(padded, [2], n=49)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from arithlab import Experiment
 from arithlab.errors import ArithlabError, ConfigError
+from arithlab.model.positions import Layout
 
 pytest_plugins = ["training_fixtures"]
 
@@ -197,3 +198,81 @@ def test_positions_that_need_the_length_of_the_answer_are_refused(positions, fmt
     with pytest.raises(ConfigError, match="use 'aligned' instead"):
         Experiment(positions=positions, format=fmt)
     Experiment(positions=positions, format=fmt.replace("unpadded", "aligned"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "digits"),
+    [
+        ({"task": "mul", "format": "aligned", "positions": "coupled"}, 130),
+        ({"format": "sums", "positions": "coupled"}, 253),
+        ({"task": "mul", "format": "aligned", "positions": "learned places", "context": 14}, 9),
+    ],
+)
+def test_places_past_the_table_are_refused(changes, digits):
+    with pytest.raises(ArithlabError, match=r"need \d+ learned positions and this run has \d+: ask shorter questions"):
+        Experiment(train="D_1", **changes).check_length(digits)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": "padded 300", "positions": "coupled"},
+        {"task": "mul", "format": "padded 130", "positions": "abacus"},
+        {"task": "add mod 1" + 300 * "0", "format": "aligned", "positions": "coupled"},
+    ],
+)
+def test_formats_wider_than_the_table_are_refused_before_training(changes):
+    assert "this run has 256" in problems(train="D_4", **changes)
+
+
+LAYOUTS = {
+    "add": ["padded {}", "padded {} operands high answer high", "unpadded", "unpadded operands high", "aligned",
+            "aligned answer high", "aligned operands high", "sums", "p1", "p2 {}"],
+    "mul": ["padded {}", "unpadded", "aligned", "aligned repeated", "schoolbook"],
+    "add mod 101": ["padded {} answer high", "unpadded", "aligned", "remainders"],
+    "mul mod 100003": ["padded {}", "aligned"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("positions", ["learned", "learned randomized", "learned places", "learned places randomized",
+                                       "coupled", "abacus"])  # fmt: skip
+@pytest.mark.parametrize(("task", "text"), [(task, text) for task, texts in LAYOUTS.items() for text in texts])
+def test_the_longest_accepted_operands_stay_inside_the_table(task, text, positions, monkeypatch):
+    """With small tables, which are quick to fill; the batches hold examples of several lengths."""
+    monkeypatch.setattr("arithlab.model.positions.Coupled.rows", 24)
+    monkeypatch.setattr("arithlab.model.positions.RANGE", 24)
+    context = 24 if positions.startswith("learned") and "randomized" not in positions else None
+    fields = {"task": task, "train": "D_1[b=1]", "size": "1-1-8", "positions": positions, "context": context}
+
+    def accepted(digits):
+        try:
+            e = Experiment(format=text.format(digits), **fields)
+            e.check_length(digits)
+        except ArithlabError:
+            return None
+        return e
+
+    longest = max((digits for digits in range(1, 40) if accepted(digits)), default=None)
+    if longest is None:  # not even one digit fits, or the encoding does not know this format
+        return
+    e = accepted(longest)
+    rows = len(e.model().positions[0].table.weight)
+    a = np.full((3, longest), e.base - 1, np.uint8)
+    a[1, 1:] = 0
+    b = a.copy()
+    b[2, 1:] = 0
+    b = b * (np.arange(longest) < 1) if "repeated" in text else b
+    tokens = e.format_.encode(e.task_, a, b)
+    layout, ids = Layout.of(tokens), torch.from_numpy(tokens.ids).long()
+    for model in (e.model().train(), e.model().eval()):
+        assert model(ids[:, :-1], layout=layout).isfinite().all()
+    if accepted(longest + 1) is None and not e.encoding.randomized and e.encoding.places and text != "p1":
+        wide = Experiment(format=text.format(longest + 1), **{**fields, "positions": "none"})
+        try:
+            wide.check_length(longest + 1)
+        except ArithlabError:
+            return  # too long for the format itself
+        more = np.full((1, longest + 1), e.base - 1, np.uint8)
+        second = more * (np.arange(longest + 1) < 1) if "repeated" in text else more
+        layout = Layout.of(wide.format_.encode(wide.task_, more, second))
+        assert e.model().eval().positions[0].measure(layout, 1).max() >= rows  # one digit more would not fit

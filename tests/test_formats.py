@@ -383,7 +383,18 @@ def test_running_sums_stand_below_their_operands(rows):
         assert text == f"{written[0]}+{written[1]}+{written[2]}={written[3]},{written[4]}"
         assert used.sum() == fmt.length(t, n, 3)
         ids = tokens.ids[row, used & np.broadcast_to(tokens.supervised, tokens.ids.shape)[row]]
-        assert fmt.decode(t, ids) == str(x + y + z)
+        assert fmt.decode(t, ids, terms=3) == str(x + y + z)
+
+
+@pytest.mark.parametrize(
+    ("written", "terms", "shown"),
+    [("9,5", 2, "5?9"), ("12,", 2, "?21"), ("123", 2, "321"), ("640,111", 3, "111"), ("640,1,1", 3, "1?1"),
+     ("6,0,111", 3, "111"), ("12,34,56", 4, "65")],
+)  # fmt: skip
+def test_a_misplaced_comma_of_running_sums_is_no_digit(written, terms, shown):
+    fmt, t = format_("sums"), task("add")
+    ids = np.array([fmt.vocabulary(t).index(symbol) for symbol in written])
+    assert fmt.decode(t, ids, terms) == shown
 
 
 def test_columns_and_rows_of_running_sums():
@@ -421,3 +432,28 @@ def test_a_wrong_answer_changes_only_the_last_remainder():
 def test_remainders_are_for_sums_modulo_a_number_of_tokens(t):
     with pytest.raises(ArithlabError, match="remainders"):
         encode(format_("remainders"), task(t), [(1, 2)])
+
+
+@pytest.mark.parametrize("t", ["add", "mul", "add mod 101", "mul mod 7", "add mod 10000019"])
+@pytest.mark.parametrize(
+    "text",
+    ["padded 6", "padded 6 answer high", "padded 6 operands high", "padded 6 operands high answer high", "unpadded",
+     "unpadded operands high", "unpadded answer high", "aligned", "aligned answer high", "aligned operands high",
+     "aligned repeated", "remainders", "schoolbook", "sums", "p1", "p2 6"],
+)  # fmt: skip
+def test_the_highest_place_is_that_of_the_tokens(text, t):
+    fmt, t = format_(text), task(t)
+    for digits in (1, 3, 6):
+        try:
+            fmt.check(t, digits)
+        except ArithlabError:
+            return  # a format for other tasks
+        for terms in (2, 4) if text == "sums" else (2,):
+            a = np.full((1, digits), t.base - 1, np.uint8)
+            b = a * (np.arange(digits) < 1) if fmt.repeated else a
+            b = b if terms == 2 else np.stack([b] * (terms - 1), 2)
+            c = np.ones((1, t.answer_width(digits)), np.uint8)  # as long as an answer can be
+            tokens = fmt.encode(t, a, b, c)
+            assert fmt.highest_place(t, digits, terms) == tokens.place.max()
+            digit = np.isin(tokens.role, [ROLE[name] for name in "abc"])
+            assert fmt.highest_place(t, digits, terms, signs=False) == tokens.place[digit].max()

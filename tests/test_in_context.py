@@ -141,6 +141,15 @@ BAD = [
     ({"shots": -1}, "shots"),
     ({"shots": 10**6}, "shots"),
     ({"rule": "rect"}, "rectangular"),
+    ({"p": "29"}, "p '29'"),
+    ({"p": None}, "p None"),
+    ({"p": 29.0}, "p 29.0"),
+    ({"tasks": "8"}, "tasks '8'"),
+    ({"alpha": "0.8"}, "alpha '0.8': allowed are numbers"),
+    ({"alpha": None}, "alpha None: allowed are numbers"),
+    ({"alpha": float("nan")}, "alpha"),
+    ({"rule": []}, "rule"),
+    ({"shared": "no"}, "shared"),
 ]
 
 

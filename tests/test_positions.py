@@ -375,7 +375,7 @@ def test_encodings_that_make_no_sense_are_refused(text):
         encoding(text)
 
 
-@pytest.mark.parametrize(("name", "most"), [("coupled", 253), ("abacus", 253), ("learned places", 26)])
+@pytest.mark.parametrize(("name", "most"), [("coupled", 253), ("abacus", 253), ("learned places", 27)])
 def test_tables_of_places_say_how_far_they_reach(name, most):
     e = Experiment(format="aligned", positions=name)
     e.check_length(min(most, 250))

@@ -18,7 +18,7 @@ from arithlab import evaluate, results, train
 from arithlab.cli import main
 from arithlab.errors import ArithlabError, RunBusy
 from arithlab.training.fit import fit
-from arithlab.training.grids import LOG, read_grid
+from arithlab.training.grids import LOG, Grid, read_grid
 from arithlab.training.runs import Run, find_run, list_runs
 from arithlab.training.sweep import do, sweep
 
@@ -131,10 +131,17 @@ BAD = {
     "runs that is no list": ("runs = 3", "any number of"),
     "a test of no lengths": ("[test]\ndigits = 5", "[test]"),
     "a test of length 0": ("[test]\ndigits = [0]", "[test]"),
+    "a test of a length too long": ("[test]\ndigits = [5, 5_000_000]", "digits 5000000, allowed are 1 to 20,000"),
     "a test that does not exist": ("[test]\ndigts = [5]", "[test]"),
     "a deep nest": ("seed = " + "[" * 100_000, "no TOML"),
     "a number too long to read": ("[common]\nseed = " + "9" * 5_000, "no TOML"),
 }
+
+
+def test_lengths_that_hold_no_test_pairs_are_left_out(tmp_path):
+    made = Grid([], (2, 3))
+    few, many = (Run(tmp_path, BRIEF.with_(task=f"add mod 3 base {base}", format="aligned")) for base in (2, 3))
+    assert (made.possible(few), made.possible(many)) == ([3], [2, 3])
 
 
 @pytest.mark.parametrize(("text", "words"), BAD.values(), ids=BAD)

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from arithlab import Experiment, predict
+from arithlab.errors import ArithlabError
 from arithlab.notebook.table_plots import accuracy_table, agreement, beside_theory, scaling
 
 
@@ -64,3 +65,37 @@ def test_scaling_is_logarithmic_and_has_a_guide():
     assert [trace.name for trace in figure.data] == ["a", "b", "in proportion"]
     assert figure.data[2].y[1] / figure.data[2].y[0] == pytest.approx(10)
     assert "a: seconds from 1 at 10 to 10 at 100" in figure.layout.meta["alt"]
+
+
+def seeds_only(**columns):
+    rows = {"run": ["x", "y"], "state": "finished", "seconds": 1.0, "exact_match_3": [1.0, 0.9], "exact_match_6": 0.5}
+    return pd.DataFrame({**rows, **columns})
+
+
+def test_seeds_alone_may_vary():
+    measured = beside_theory(seeds_only(seed=[0, 1]), Experiment(train="D_1-3", format="aligned"))
+    assert len(measured) == 4
+    assert measured["predicted"].notna().all()
+
+
+def test_fields_that_may_be_empty_are_read_back_as_they_were():
+    measured = beside_theory(seeds_only(context=[None, 50.0]), Experiment(train="D_1-3", format="aligned"))
+    assert measured["run"].value_counts().to_dict() == {"x": 2, "y": 2}
+    figure = accuracy_table(measured, panel="state", row="context", train_digits=3, title="All")
+    assert list(figure.data[0].y) == ["50", "None"]
+    assert figure.data[0].z.tolist() == [[90, 50], [100, 50]]
+    panels = accuracy_table(measured, panel="context", row="state", train_digits=3, title="All")
+    assert [note.text for note in panels.layout.annotations] == ["None", "50"]
+
+
+def test_a_table_without_accuracies_is_refused():
+    with pytest.raises(ArithlabError, match="exact_match"):
+        beside_theory(pd.DataFrame({"run": ["x"], "state": ["unfinished"]}), Experiment())
+
+
+def test_a_table_of_one_seed_or_with_a_gap_is_shown(measured):
+    gap = measured[~((measured["task"] == "add") & (measured["positions"] == "learned"))].drop(columns="seed")
+    figure = accuracy_table(gap, panel="task", row="positions", train_digits=3, title="All")
+    assert all(pd.isna(figure.data[0].z[list(figure.data[0].y).index("learned")]))
+    assert not pd.isna(figure.data[1].z).all()
+    assert "1 seed<" in figure.data[0].hovertemplate

@@ -5,10 +5,12 @@ import asyncio
 import pytest
 
 import arithlab as al
-from arithlab import LengthExplorer, evaluate
+from arithlab import Experiment, LengthExplorer, evaluate
+from arithlab.errors import ArithlabError
 from arithlab.model.transformer import Probe
 from arithlab.notebook.widgets import TaskPicker
 from arithlab.training.estimate import duration
+from arithlab.training.runs import Run
 
 pytest_plugins = ["training_fixtures"]
 
@@ -181,3 +183,23 @@ def test_the_length_explorer_tests_what_its_sliders_say(padded):
     explorer.digits.value = 1000
     assert "allowed" in explorer.words.value or "places" in explorer.words.value  # too long for this format: said
     assert len(explorer.tried) == 3
+
+
+def test_the_length_explorer_has_every_window_and_length_that_it_is_given(tmp_path):
+    runs = {}
+    for digits, positions in ((3, "clipped places window 5"), (4, "clipped places window 7"), (5, "rope")):
+        e = Experiment(train=f"D_{digits}", format="aligned", positions=positions, size="1-1-8")
+        runs[digits] = Run(tmp_path, e)
+        runs[digits].__dict__["model"] = e.model().eval()
+    explorer = LengthExplorer(runs, digits=7)
+    assert (explorer.window.value, explorer.digits.value) == (5, 7)
+    assert "window 5" in explorer.words.value
+    assert "of 7 digits are right" in explorer.words.value
+    assert [window for _, window in explorer.window.options] == [0, 1, 2, 3, 4, 5, 7, 8, 16, float("inf")]
+    assert list(explorer.digits.options) == sorted(explorer.digits.options)
+
+
+@pytest.mark.parametrize(("runs", "digits"), [({}, 3), ({3: None}, 0), ({3: None}, "7"), ({3: None}, 5_000_000)])
+def test_the_length_explorer_says_what_it_cannot_show(runs, digits):
+    with pytest.raises(ArithlabError, match=r"run|digits"):
+        LengthExplorer(runs, digits=digits)

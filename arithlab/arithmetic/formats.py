@@ -99,6 +99,25 @@ class Format:
         extra = {"p1": 5, "p2": 0}.get(self.name, 2)
         return 2 * self.width + self.answer_width(task) + extra
 
+    def highest_place(self, task: Task, operand_digits: int, terms: int = 2, signs: bool = True) -> int:
+        """The highest place of any token where operands have at most so many digits; `signs`: those count too.
+
+        The very last token counts as well: where a batch has several lengths, padding follows it in some rows.
+
+        >>> format_("aligned").highest_place(Task("mul"), 4), format_("padded 9").highest_place(Task("add"), 4)
+        (7, 9)
+        """
+        if self.name in tables.MAKERS:  # columns; `sums` writes a zero on top of every operand
+            return operand_digits + (signs and self.name == "sums")
+        operands = self.width or operand_digits
+        answer = self.answer_width(task) if self.width else self.answer_places(task, operand_digits)
+        found = [operands - 1, answer - 1]
+        if signs:
+            found += [operands] * (self.operands == "units")  # behind an operand
+            found += [answer] * (self.answer == "high" or self.name in ("unpadded", "remainders"))  # around the answer
+            found += [answer + 1] * (self.name == "p1")  # its end has two signs
+        return max(found)
+
     def check(self, task: Task, operand_digits: int) -> None:
         """Raise ArithlabError where operands of so many digits cannot be written."""
         if self.name == "remainders" and (task.operation != "add" or not 1 < (task.modulus or 0) <= MAX_REMAINDERS):
@@ -227,10 +246,14 @@ class Format:
         out[:, 0] = dg.remainder(c, task.modulus, task.base)
         return out + self.vocabulary(task).index("[0]")
 
-    def decode(self, task: Task, answer: np.ndarray) -> str:
+    def decode(self, task: Task, answer: np.ndarray, terms: int = 2) -> str:
         """The answer that a row of generated token ids spells; anything that is no digit shows as `?`.
 
-        Padding zeros are left out; an unpadded answer is given as it is written, wrong zeros included.
+        Padding zeros are left out; an unpadded answer is given as it is written, wrong zeros included. terms: how many
+        operands the question has.
+
+        >>> format_("sums").decode(Task("add"), np.array([9, 13, 5]))  # a comma where a digit belongs
+        '5?9'
         """
         vocabulary = self.vocabulary(task)
         symbols = [vocabulary[i] for i in answer]
@@ -243,7 +266,8 @@ class Format:
             totals = [symbols[at] for at in row * (2 * n + 2) + np.minimum(2 * column + 1, 2 * n)]
             symbols = [dg.SYMBOLS[int(total[1:-1]) % task.base] if total[0] == "[" else "?" for total in totals]
         if self.name == "sums":
-            symbols = " ".join(symbols).split(",")[-1].split()
+            # the layout says where the last sum begins, not the model's commas, which may be misplaced
+            symbols = symbols[-((len(symbols) + 1) // (terms - 1) - 1) :]
         if self.width is not None:
             symbols = symbols[: self.answer_width(task)]
         elif ";" in symbols:

@@ -46,8 +46,9 @@ class InContext:
     shared: bool = True
 
     def __post_init__(self):
-        for name, low, high in (("p", 2, MAX_P), ("tasks", 1, self.p**2), ("shots", 0, MAX_EXAMPLES - 1)):
+        for name, low, high in (("p", 2, MAX_P), ("tasks", 1, None), ("shots", 0, MAX_EXAMPLES - 1)):
             value = getattr(self, name)
+            high = high or self.p**2  # known to be a number by now
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
                 raise ArithlabError(
                     f"{name} {shorten(value)}: allowed are whole numbers from {low} to {high:,}"
@@ -55,6 +56,10 @@ class InContext:
                 )
         if self.rule not in RULES:
             raise UnknownName("rule", self.rule, RULES)
+        if not isinstance(self.shared, bool):
+            raise ArithlabError(f"shared {shorten(self.shared)}: allowed are True and False.")
+        if not isinstance(self.alpha, (int, float)):
+            raise ArithlabError(f"alpha {shorten(self.alpha)}: allowed are numbers between 0 and 1, such as 0.8.")
         if not 0 < self.alpha < 1 or not 0 < round(self.alpha * self.p**2) < self.p**2:
             raise ArithlabError(
                 f"alpha {shorten(self.alpha)} leaves no inputs for training or none for testing: allowed are shares "

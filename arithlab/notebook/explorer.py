@@ -6,7 +6,8 @@ from collections.abc import Mapping
 import ipywidgets as w
 import pandas as pd
 
-from ..errors import ArithlabError
+from ..arithmetic.digits import MAX_DIGITS
+from ..errors import ArithlabError, shorten
 from ..model.transformer import Probe
 from ..training.evaluate import evaluate
 from ..training.runs import Run
@@ -28,9 +29,14 @@ class LengthExplorer(w.VBox):
     def __init__(self, runs: Mapping[int, Run], digits: int = 20):
         super().__init__()
         self.runs, self.tried = dict(runs), {}
+        if not self.runs:
+            raise ArithlabError("LengthExplorer was given no run: give it some by training digits, as in {3: run}.")
+        if type(digits) is not int or not 1 <= digits <= MAX_DIGITS:
+            raise ArithlabError(f"digits {shorten(digits)}: allowed are whole numbers from 1 to {MAX_DIGITS:,}.")
         common = {"style": WIDE, "layout": w.Layout(width="32em"), "continuous_update": False}
-        windows = [("all" if math.isinf(window) else str(window), window) for window in WINDOWS]
-        own = next(iter(self.runs.values())).experiment.encoding.window
+        trained = [run.experiment.encoding.window for run in self.runs.values()]
+        sizes = sorted({*WINDOWS, *(window for window in trained if window is not None)})
+        windows, own = [("all" if math.isinf(window) else str(window), window) for window in sizes], trained[0]
         self.train_digits = w.SelectionSlider(options=list(self.runs), description="training digits", **common)
         self.window = w.SelectionSlider(
             options=windows, value=math.inf if own is None else own, description="window", **common
@@ -38,7 +44,9 @@ class LengthExplorer(w.VBox):
         self.temperature = w.SelectionSlider(
             options=[0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0], value=1.0, description="temperature", **common
         )
-        self.digits = w.SelectionSlider(options=LENGTHS, value=digits, description="test digits", **common)
+        self.digits = w.SelectionSlider(
+            options=sorted({*LENGTHS, digits}), value=digits, description="test digits", **common
+        )
         self.words, self.figure = w.HTML(), w.Output()
         controls = [self.train_digits, self.window, self.temperature, self.digits]
         self.children = [w.HTML("<h4>How far does it carry on?</h4>"), *controls, self.words, self.figure]
@@ -65,5 +73,5 @@ class LengthExplorer(w.VBox):
         )
         tables = {key: pd.DataFrame([found[n] for n in sorted(found)]) for key, found in self.tried.items()}
         figure = plots.by_length(tables, title="Every setting tried")
-        figure.update_xaxes(type="log", dtick=None, tickvals=LENGTHS)
+        figure.update_xaxes(type="log", dtick=None, tickvals=self.digits.options)
         _put(self.figure, figure)

@@ -6,6 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from ..errors import ArithlabError
 from ..training.evaluate import predict
 from ..training.experiment import Experiment
 from .plots import GREY, look, style
@@ -22,14 +23,27 @@ def beside_theory(table: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
     names = [name for name in table if name.startswith("exact_match_")]
     lengths = [int(name.rsplit("_", 1)[1]) for name in names]
     measured = [name for name in table if name.startswith(("exact_match_", "agreement_"))]
+    if not names or not len(table):
+        raise ArithlabError(
+            "a table without any exact_match_N has nothing to predict: give `results` or `recorded` of finished runs."
+        )
     varied = [name for name in table if name in experiment.to_json() and name != "seed"]
+    groups = table.groupby(varied, sort=False, dropna=False) if varied else [((), table)]  # only seeds may vary
     rows = []
-    for values, group in table.groupby(varied, sort=False):
-        theory = predict(experiment.with_(**dict(zip(varied, values, strict=True))), lengths)
+    for values, group in groups:
+        theory = predict(experiment.with_(**dict(zip(varied, map(_plain, values), strict=True))), lengths)
         for name, row in zip(names, theory.to_dict("records"), strict=True):
             about = group.drop(columns=measured).assign(digits=row["digits"], exact_match=group[name])
             rows.append(about.assign(predicted=row["predicted_accuracy"], reason=row["reason"]))
     return pd.concat(rows, ignore_index=True)
+
+
+def _plain(value: object) -> object:
+    """A table's value as a field of an experiment: a column with gaps makes 50 to 50.0 and None to not-a-number."""
+    if pd.isna(value):
+        return None
+    value = value.item() if hasattr(value, "item") else value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def accuracy_table(
@@ -40,16 +54,19 @@ def accuracy_table(
     table: from `beside_theory`. A frame marks the cells of which theory says that the model carries on. names: what
     to call the panels.
     """
+    titles = [str((names or {}).get(name, _plain(name))) for name in table[panel].unique()]
+    # as text, for a None to have a panel or a row, and for numbers to be names on the axis
+    table = table.assign(**{column: table[column].map(lambda x: str(_plain(x))) for column in (panel, row)})
     panels, said = list(table[panel].unique()), []
-    titles = [(names or {}).get(name, name) for name in panels]
     figure = make_subplots(1, len(panels), subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.02)
     order, lengths = list(table[row].unique())[::-1], sorted(table["digits"].unique())
     for column, name in enumerate(panels, 1):
         cells = table[table[panel] == name].groupby([row, "digits"], sort=False)
         median, low, high = (getattr(cells["exact_match"], f)().unstack() for f in ("median", "min", "max"))
-        theory = cells["predicted"].first().unstack().loc[order, lengths]
-        median, low, high = (100 * x.loc[order, lengths] for x in (median, low, high))
-        seeds = table[table[panel] == name].groupby(row)["seed"].nunique().max()
+        theory = cells["predicted"].first().unstack().reindex(index=order, columns=lengths)
+        # a panel may lack a row or a length: its cells stay empty
+        median, low, high = (100 * x.reindex(index=order, columns=lengths) for x in (median, low, high))
+        seeds = int(table[table[panel] == name].groupby(row)["seed"].nunique().max()) if "seed" in table else 1
         figure.add_heatmap(
             z=median.to_numpy(),
             x=[f"{n:,}" for n in lengths],
@@ -63,7 +80,7 @@ def accuracy_table(
             texttemplate="%{text}",
             customdata=pd.concat([low, high], axis=1).to_numpy().reshape(len(order), 2, -1).transpose(0, 2, 1),
             hovertemplate="%{y}, %{x} digits: median %{z:.0f} %, %{customdata[0]:.0f} to %{customdata[1]:.0f} %"
-            f"<extra>{seeds} seeds</extra>",
+            f"<extra>{seeds} seed{'s' * (seeds != 1)}</extra>",
             colorbar={"title": "%"},
             showscale=column == len(panels),
             row=1,
@@ -79,6 +96,7 @@ def accuracy_table(
         best = best[best >= 50].index.tolist()
         said.append(f"{titles[column - 1]}: at {lengths[-1]} digits {', '.join(best[::-1]) or 'none'} at 50 % or more")
     figure.update_xaxes(title="digits", type="category")
+    figure.update_yaxes(type="category")
     figure.update_yaxes(tickmode="linear", col=1)
     height = 150 + 26 * len(order)
     return style(figure, f"{title}. {'; '.join(said)}. Framed: theory says it carries on.", title=title, height=height)

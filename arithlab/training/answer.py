@@ -13,6 +13,7 @@ from ..arithmetic.tasks import Task
 from ..errors import ArithlabError, shorten
 from ..model.positions import Layout
 from ..model.transformer import Cache, Probe
+from .machine import memory_errors_told
 from .runs import Run
 
 MANY = 100  # questions answered at once from which on several threads pay
@@ -78,8 +79,11 @@ def answer(run: Run, questions: list[str], probe: Probe | None = None) -> list[s
     for rows in groups.values():
         width = max(max(len(operands[i][0]), len(operands[i][1])) for i in rows)
         a, b = (np.concatenate([dg.fit_width(operands[i][side][None], width) for i in rows]) for side in (0, 1))
-        for i, ids in zip(rows, _decode(run, a, b, probe), strict=True):
-            answers[i] = e.format_.decode(e.task_, ids)
+        terms = 2 if b.ndim == 2 else b.shape[2] + 1
+        with memory_errors_told(asked=f"{len(rows):,} questions of {width:,} digits at once"):
+            written = _decode(run, a, b, probe)
+        for i, ids in zip(rows, written, strict=True):
+            answers[i] = e.format_.decode(e.task_, ids, terms)
     return answers
 
 

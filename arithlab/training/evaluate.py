@@ -6,6 +6,7 @@ only if, with c given as input, every next-token argmax is the next token of c (
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from ..model.positions import Layout
 from ..model.transformer import Probe, Transformer
 from .answer import Answerer, answerer
 from .experiment import Experiment
+from .machine import memory_errors_told
 from .remember import recall, remember
 from .runs import Run
 
@@ -58,6 +60,19 @@ def test_domain(family: str, digits: int) -> Domain:
 
 
 test_domain.__test__ = False  # not a test
+
+
+@lru_cache(maxsize=10_000)
+def has_test_pairs(test: Domain, base: int) -> bool:
+    """Whether a domain holds any pair to test with: the four pairs of D_ab2 in base 2 do not.
+
+    >>> has_test_pairs(domain("D_ab2"), 2), has_test_pairs(domain("D_ab2"), 10)
+    (False, True)
+    """
+    try:
+        return len(batches.held_out_pairs(test, base, 1)[0]) > 0
+    except ArithlabError:
+        return False
 
 
 def matching_tokens(model: Transformer, tokens: Tokens, probe: Probe | None = None) -> np.ndarray:
@@ -114,7 +129,7 @@ def evaluate(
     tested, as in `Probe(temperature=0.5, attention=None)`. digits: lengths, tested in the papers'
     family of domains, or domains as text such as `D_9[chain=4]`. Columns: domain, digits, n,
     exact_match, low, high (95 % Wilson interval), agreement, agreement_low, agreement_high. Small domains
-    are tested whole: n is then the number of their test pairs.
+    are tested whole: n is then the number of their test pairs, and all else empty where a length has none at all.
 
     >>> evaluate(lambda q: str(sum(map(int, q.split("+")))), [1, 2], on="add", n=100)["exact_match"].tolist()
     [1.0, 1.0]
@@ -126,23 +141,45 @@ def evaluate(
     if test_family is None and isinstance(model, Run):
         test_family = model.experiment.test_family
     family = test_family or ("D" if judge.task.modulus is None else "D_ab")
+    digits = list(digits)
+    tests = [domain(length) if isinstance(length, str) else test_domain(family, length) for length in digits]
+    of_family = {test for length, test in zip(digits, tests, strict=True) if not isinstance(length, str)}
+    empty = {test for test in of_family if not has_test_pairs(test, judge.task.base)}
+    if empty == set(tests):
+        empty = set()  # nothing to show: asking the first of them says why
     rows = []
-    for length in digits:
-        test = domain(length) if isinstance(length, str) else test_domain(family, length)
+    for test in tests:
         found = recall(model, str(test), n) if known else None
-        if found is None:
-            a, b = batches.held_out_pairs(test, judge.task.base, n)
-            hits, agree = judge.compare(a, b)
-            found = {"n": len(a), "right": int(hits.sum()), "agree": None if agree is None else int(agree.sum())}
+        if found is None and test not in empty:
+            found = _measured(judge, test, n)
             if known:
                 remember(model, str(test), n, found)
-        tested, right, agree = found["n"], found["right"], found["agree"]
-        row = {"domain": str(test), "digits": test.digits, "n": tested, "exact_match": right / tested}
-        row["low"], row["high"] = wilson(right, tested)
-        row["agreement"] = None if agree is None else agree / tested
-        row["agreement_low"], row["agreement_high"] = (None, None) if agree is None else wilson(agree, tested)
-        rows.append(row)
+        rows.append({"domain": str(test), "digits": test.digits, **_shares(found, judge.predicted is not None)})
     return pd.DataFrame(rows)
+
+
+def _measured(judge: "_Judge", test: Domain, n: int) -> dict:
+    """How many of n test pairs of a domain were tested, right, and in agreement with the predicted function."""
+    with memory_errors_told(asked=f"{n:,} pairs of {test.digits:,} digits"):
+        a, b = batches.held_out_pairs(test, judge.task.base, n)
+        hits, agree = judge.compare(a, b)
+    return {"n": len(a), "right": int(hits.sum()), "agree": None if agree is None else int(agree.sum())}
+
+
+def _shares(found: dict | None, compared: bool) -> dict:
+    """Counts as the columns of `evaluate`; where nothing could be tested, not a number."""
+    found = found or {"n": 0, "right": 0, "agree": 0 if compared else None}
+    row = {"n": found["n"]}
+    for count, columns in (
+        (found["right"], ("exact_match", "low", "high")),
+        (found["agree"], ("agreement", "agreement_low", "agreement_high")),
+    ):
+        if count is None:
+            values = (None, None, None)
+        else:
+            values = (count / found["n"], *wilson(count, found["n"])) if found["n"] else (math.nan,) * 3
+        row |= zip(columns, values, strict=True)
+    return row
 
 
 def predict(experiment: Experiment, digits: Sequence[int] = range(1, 10)) -> pd.DataFrame:
@@ -185,7 +222,7 @@ def carry_accuracy(run: Run, digits: Sequence[int] = range(1, 10), *, n: int = 2
     """
     _check_count(n)
     e, rows = run.experiment, []
-    for length in digits:
+    for length in _testable(e, digits):
         a, b = batches.held_out_pairs(test_domain(e.test_family, length), e.base, n)
         hits = _judge(run, None, None).matches(a, b, e.task_.compute_digits(a, b))
         chains = dg.longest_chain(a, b, e.base)
@@ -209,11 +246,12 @@ def place_accuracy(run: Run, digits: Sequence[int] = range(1, 10), *, n: int = 2
     """Share of right digits per place of the answer, the digits below given: columns digits, place, accuracy."""
     _check_count(n)
     e, rows = run.experiment, []
-    for length in digits:
-        a, b = batches.held_out_pairs(test_domain(e.test_family, length), e.base, n)
-        e.check_length(length)
-        tokens = e.format_.encode(e.task_, a, b)
-        right = matching_tokens(run.model, tokens)
+    for length in _testable(e, digits):
+        with memory_errors_told(asked=f"{n:,} pairs of {length:,} digits"):
+            a, b = batches.held_out_pairs(test_domain(e.test_family, length), e.base, n)
+            e.check_length(length)
+            tokens = e.format_.encode(e.task_, a, b)
+            right = matching_tokens(run.model, tokens)
         shape = tokens.ids.shape
         places = np.broadcast_to(tokens.place, shape)
         answer = np.broadcast_to(np.isin(tokens.role, (ROLE["c"], ROLE["r"])), shape)
@@ -251,6 +289,12 @@ def equivalence(
     return pd.DataFrame(rows).sort_values("agreement", ascending=False, ignore_index=True)
 
 
+def _testable(e: Experiment, digits: Iterable[int]) -> list[int]:
+    """The lengths that hold test pairs; all of them, for one to say why not, where none does."""
+    digits = list(digits)
+    return [length for length in digits if has_test_pairs(test_domain(e.test_family, length), e.base)] or digits
+
+
 class _Judge:
     """Decides which answers of a model equal given ones; runs take the one-pass way, answerers write theirs."""
 
@@ -270,8 +314,10 @@ class _Judge:
         """Whether the answers to a, b are c: bool (N,)."""
         if isinstance(self.model, Run):
             e = self.model.experiment
-            e.check_length(max(dg.longest(a), dg.longest(b)), 2 if b.ndim == 2 else b.shape[2] + 1)
-            return exact_matches(self.model.model, e.format_.encode(e.task_, a, b, c), self.probe)
+            longest = max(dg.longest(a), dg.longest(b))
+            e.check_length(longest, 2 if b.ndim == 2 else b.shape[2] + 1)
+            with memory_errors_told(asked=f"{len(a):,} pairs of {longest:,} digits"):
+                return exact_matches(self.model.model, e.format_.encode(e.task_, a, b, c), self.probe)
         questions = [self.task.write_question(x, y) for x, y in zip(a, b, strict=True)]
         answers = self.model(questions)
         wanted = [dg.write(row) for row in c]

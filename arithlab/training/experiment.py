@@ -132,11 +132,19 @@ class Experiment:
         rows = table_rows(self.encoding, self.shape.context or self._needed_context())
         if rows is None:
             return
-        needed = digits + 3 if self.encoding.places else self.format_.length(self.task_, digits, terms) - 1
+        fmt, chosen = self.format_, self.encoding
+        if chosen.places:  # rows from that of place -1; `coupled` and `abacus` keep one more for what has no place
+            highest = fmt.highest_place(self.task_, digits, terms, signs=chosen.name != "abacus")
+            needed = highest + (3 if chosen.kind == "offset" else 2)
+        else:
+            needed = fmt.length(self.task_, digits, terms) - 1
         if needed > rows:
+            given = f"examples in the format {self.format!r}" if fmt.width else f"operands of {digits} digits"
+            remedy = "use a format of fewer places" if fmt.width else "ask shorter questions"
+            fixed = chosen.name != "learned" or chosen.randomized  # a table of the same size whatever the context
             raise ArithlabError(
-                f"operands of {digits} digits need {needed} learned positions and this run has {rows}: "
-                "ask shorter questions, or train with a larger context."
+                f"{given} need {needed:,} learned positions and this run has {rows:,}: "
+                f"{remedy}, or train with {'other positions' if fixed else 'a larger context'}."
             )
 
     @classmethod

@@ -27,8 +27,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..arithmetic.digits import MAX_DIGITS
 from ..errors import ArithlabError, RunMissing, UnknownName, shorten
-from .evaluate import evaluate, test_domain
+from .evaluate import evaluate, has_test_pairs, test_domain
 from .experiment import Experiment
 from .remember import recall
 from .runs import Run, list_runs, reference_folder
@@ -46,12 +47,13 @@ class Grid:
     n: int = 200
 
     def possible(self, run: Run) -> list[int]:
-        """The lengths that the run has positions for."""
-        found = []
+        """The lengths that the run has positions for, and that hold pairs to test with."""
+        e, found = run.experiment, []
         for digits in self.digits:
             with suppress(ArithlabError):
-                run.experiment.check_length(digits)
-                found.append(digits)
+                e.check_length(digits)
+                if has_test_pairs(test_domain(e.test_family, digits), e.base):
+                    found.append(digits)
         return found
 
     def tested(self, run: Run) -> bool:
@@ -101,6 +103,11 @@ def grid(data: dict, name: str = "grid") -> Grid:
     lengths = isinstance(digits, list) and all(type(length) is int and length > 0 for length in digits)
     if not lengths or type(n) is not int or n < 1 or set(test) - {"digits", "n"}:
         raise ArithlabError(f"{name}: write a [test] as digits = [5, 50] and, where wanted, n = 200, and nothing else.")
+    too_long = next((length for length in digits if length > MAX_DIGITS), None)
+    if too_long is not None:  # said here, not of every run once it is trained
+        raise ArithlabError(
+            f"{name}: [test] has digits {shorten(too_long)}, allowed are 1 to {MAX_DIGITS:,}: test shorter ones."
+        )
     lists = [{k: v if isinstance(v, list) else [v] for k, v in {**common, **table}.items()} for table in tables]
     count = sum(math.prod(map(len, table.values())) for table in lists)
     if not 0 < count <= MAX_RUNS:

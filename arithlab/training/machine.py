@@ -53,14 +53,19 @@ def conditions(device: torch.device) -> dict:
 
 
 @contextmanager
-def memory_errors_told(experiment: Experiment) -> Iterator[None]:
-    """Running out of memory becomes TrainingFailed, which names the batch size and half of it."""
+def memory_errors_told(experiment: Experiment | None = None, asked: str = "") -> Iterator[None]:
+    """Running out of memory becomes TrainingFailed, which names the batch size and half of it.
+
+    asked: what a model was asked, where nothing is trained; then an ArithlabError says what to ask instead.
+    """
     try:
         yield
     except (RuntimeError, MemoryError) as error:  # the CPU's allocator raises a plain RuntimeError
         short = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
         if not short:
             raise
+        if asked:
+            raise ArithlabError(f"out of memory with {asked}: ask shorter questions, or fewer at once.") from error
         raise TrainingFailed(
             f"out of memory with size {experiment.size} and batch {experiment.batch}: "
             f"try batch {max(1, experiment.batch // 2)}, or a smaller size."
