@@ -104,6 +104,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--retry", action="store_true", help="train failed runs again")
     sub.add_argument("--json", action="store_true")
 
+    sub = command("ledger", _ledger, "every claim of the papers: theirs, ours, verdict")
+    sub.add_argument("--json", action="store_true")
+
     sub = command("export", _export, "executed notebooks as HTML that opens offline")
     sub.add_argument("--out", type=Path, help="folder (default: html, beside the executed notebooks)")
 
@@ -285,6 +288,25 @@ def _sweep(given: argparse.Namespace) -> int:
             ],
         )
     return 0 if (frame["state"] == "finished").all() else 1
+
+
+def _ledger(given: argparse.Namespace) -> None:
+    from .claims import VERDICTS
+    from .ledger import ledger
+
+    found = ledger()
+    if given.json:
+        _print_json({"claims": found.to_dict("records")})
+        return
+    for paper, rows in found.groupby("paper", sort=False):
+        print(f"\narXiv:{paper}")
+        for row in rows.to_dict("records"):
+            print(f"  {row['id']}: {row['claim']}")
+            if row["ours"]:
+                print(f"    theirs: {row['theirs']}. Ours: {row['ours']}, {row['seeds']} seeds; {row['holds']} hold")
+            reason = row["condition"] or (row["rule"] if not row["ours"] else "")
+            print(f"    {row['verdict']}{f' ({reason})' if reason else ''}")
+    print("\n" + ", ".join(f"{(found['verdict'] == verdict).sum()} {verdict}" for verdict in VERDICTS))
 
 
 def _export(given: argparse.Namespace) -> None:

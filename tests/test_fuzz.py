@@ -18,8 +18,8 @@ from arithlab.arithmetic.tasks import task
 from arithlab.errors import ArithlabError
 from arithlab.model.positions import POSITIONS
 from arithlab.notebook.execute import parse_parameters
+from arithlab.training.grids import grid, read_grid
 from arithlab.training.runs import Run, list_runs, read_tensors, write_tensors
-from arithlab.training.sweep import grid, read_grid
 
 COUNT = 10_000
 ODD = [

@@ -1,0 +1,152 @@
+"""What a claim is, and how runs decide on it. No verdict is typed: each is computed from recorded runs, by this rule.
+
+A claim names the runs that test it, what is measured of each of them (one number per run), and the range in which
+it must be. It is **reproduced** if every run is inside; **reproduced with conditions** if at least half of the runs
+are, or every run of at least one variant (a task, a domain, an encoding), which is then named; else **not reproduced**.
+Runs that did not learn their training length say nothing about what comes after it: where a claim names that length
+(`learned`), they are set aside. Where no run is left, or none is recorded, the claim is **not testable here**.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from .errors import UnknownName
+from .training.grids import recorded
+from .training.runs import Run, reference_folder
+
+VERDICTS = ("reproduced", "reproduced with conditions", "not reproduced", "not testable here")
+LEARNED = 0.9  # exact match at the training length from which a run counts as having learned
+POINTS = 2.0  # a cell that a paper has at 0 or 100 % counts as met within so many points
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One claim of a paper, and how recorded runs decide on it.
+
+    grid: name of the recorded table, None where nothing can be run, for the reason `why`. runs: which of its rows, by
+    column; a tuple allows several values. measure: a number for each row, or for each seed where rows belong together.
+    variant: the column by which "with conditions" may single out runs. learned: the training length, at which a run
+    must be right for 90 % to count.
+    """
+
+    id: str
+    paper: str
+    where: str
+    says: str
+    theirs: str
+    grid: str | None = None
+    runs: Mapping[str, object] = field(default_factory=dict)
+    measure: Callable[[pd.DataFrame], pd.Series] | None = None
+    measured: str = ""  # what the number is
+    least: float = 0.0
+    most: float = 100.0
+    variant: str | None = None
+    learned: int | None = None
+    notebook: str = "09_ledger"
+    why: str = ""
+
+    @property
+    def rule(self) -> str:
+        """The criterion in words."""
+        if self.grid is None:
+            return self.why
+        bounds = f"at least {self.least:g}" if self.most == 100 else f"at most {self.most:g}"
+        if 0 < self.least and self.most < 100:
+            bounds = f"{self.least:g} to {self.most:g}"
+        return f"{self.measured}: {bounds}"
+
+    def check(self, table: pd.DataFrame | None = None) -> dict:
+        """The claim as a row of the ledger; table: the runs to judge it by, where not the recorded ones."""
+        row = {"id": self.id, "paper": self.paper, "where": self.where, "claim": self.says, "theirs": self.theirs}
+        row |= {"ours": "", "seeds": 0, "values": [], "holds": "", "cost": "", "verdict": VERDICTS[3]}
+        row |= {"condition": "", "rule": self.rule, "grid": self.grid or "", "notebook": self.notebook}
+        if self.grid is None:
+            return row
+        if table is None:
+            table = recorded(self.grid) if is_recorded(self.grid) else pd.DataFrame(columns=list(self.runs))
+        table = selected(table, self.runs)
+        if not len(table):
+            return row | {"condition": "no such run is recorded at this scale"}
+        recorded_runs = len(table)
+        if self.learned is not None:
+            table = table[table[f"exact_match_{self.learned}"] >= LEARNED]
+        if not len(table):
+            return row | {"condition": f"none of {recorded_runs} runs learned its training length"}
+        values = self.measure(table).dropna()
+        inside = values.between(self.least, self.most)
+        row["verdict"], row["condition"] = verdict(inside, table.reindex(values.index), self.variant)
+        row["values"] = [round(value, 2) for value in values]
+        row["ours"] = f"{values.median():.1f} ({values.min():.1f} to {values.max():.1f})"
+        row["seeds"] = table["seed"].nunique()
+        row["holds"] = f"{inside.sum()} of {len(inside)}"
+        if len(table) < recorded_runs:
+            row["holds"] += f" ({recorded_runs - len(table)} set aside)"
+        row["cost"] = f"{len(table)} runs of {table['seconds'].median():.0f} s"
+        return row
+
+
+def selected(table: pd.DataFrame, runs: Mapping[str, object]) -> pd.DataFrame:
+    """The rows whose columns have these values; a tuple allows several. Raises UnknownName for a column not there."""
+    for name, wanted in runs.items():
+        if name not in table:
+            raise UnknownName("column", name, list(table))
+        table = table[table[name].isin(wanted if isinstance(wanted, tuple) else (wanted,))]
+    return table
+
+
+def verdict(inside: pd.Series, table: pd.DataFrame, variant: str | None = None) -> tuple[str, str]:
+    """The verdict on runs that met the criterion or not, and under which condition.
+
+    >>> verdict(pd.Series([True, False, False]), pd.DataFrame({"positions": ["rope", "t5", "t5"]}), "positions")
+    ('reproduced with conditions', 'positions rope')
+    """
+    if not len(inside):
+        return VERDICTS[3], "no run was measured"
+    if inside.all():
+        return VERDICTS[0], ""
+    met = [] if variant is None else [str(name) for name, group in inside.groupby(table[variant]) if group.all()]
+    if met:
+        return VERDICTS[1], f"{variant} {', '.join(met)}"
+    if inside.mean() >= 0.5:
+        return VERDICTS[1], f"{inside.sum()} of {len(inside)} runs"
+    return VERDICTS[2], ""
+
+
+def columns(name: str, lengths) -> list[str]:
+    """The columns of a recorded table that hold a measurement at these lengths."""
+    return [f"{name}_{digits}" for digits in lengths]
+
+
+def worst(table: pd.DataFrame, *, name: str, lengths) -> pd.Series:
+    """The lowest percentage of each run over these lengths."""
+    return 100 * table[columns(name, lengths)].min(axis=1)
+
+
+def best(table: pd.DataFrame, *, name: str, lengths) -> pd.Series:
+    """The highest percentage of each run over these lengths."""
+    return 100 * table[columns(name, lengths)].max(axis=1)
+
+
+def deviation(table: pd.DataFrame, *, name: str, cells: Mapping[int, float]) -> pd.Series:
+    """The largest distance of each run from given percentages by length, in points."""
+    measured = 100 * table[columns(name, cells)]
+    return (measured - list(cells.values())).abs().max(axis=1)
+
+
+def steps_to(run: Run, accuracy: float) -> float:
+    """The first step at which exact match at the training length was at least this fraction, infinity if none was."""
+    metrics = run.metrics
+    there = metrics[(metrics.digits == run.experiment.train_domain.digits) & (metrics.exact_match >= accuracy)]
+    return float(there.step.min()) if len(there) else float("inf")
+
+
+def papers(name: str) -> pd.DataFrame:
+    """A table of numbers that the papers print: accuracy_by_length, modular_addition_grokking_iterations, ..."""
+    return pd.read_csv(reference_folder() / "papers" / f"{name}.csv")
+
+
+def is_recorded(grid: str) -> bool:
+    """Whether the results of a grid are among the recorded ones."""
+    return (reference_folder() / f"{grid}.csv").is_file()

@@ -1,0 +1,138 @@
+"""Verdicts follow from runs, by the stated rule, and from nothing else."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from arithlab import claims, ledger
+from arithlab.claims import VERDICTS, Claim, best, deviation, selected, verdict, worst
+from arithlab.cli import main
+from arithlab.errors import UnknownName
+from arithlab.training.grids import read_grid
+from arithlab.training.runs import reference_folder
+
+LENGTHS = range(1, 10)
+
+
+def runs(right: list[list[float]], **columns) -> pd.DataFrame:
+    """A table of results: one run per row of `right`, which holds the exact match at 1, 2, ... digits."""
+    frame = pd.DataFrame(right, columns=[f"exact_match_{n}" for n in range(1, len(right[0]) + 1)])
+    return frame.assign(seed=range(len(frame)), seconds=10.0, **columns)
+
+
+def claim(**changes) -> Claim:
+    fields = {"id": "x", "paper": "p", "where": "here", "says": "so", "theirs": "100", "grid": "none such"}
+    fields |= {"measure": lambda table: worst(table, name="exact_match", lengths=(1, 2)), "least": 98.0}
+    return Claim(**fields | changes)
+
+
+@pytest.mark.parametrize(
+    ("inside", "variants", "expected"),
+    [
+        ([True] * 4, "aabb", (0, "")),
+        ([True, True, False, False], "aabb", (1, "kind a")),
+        ([True, False, True, True], "aabb", (1, "kind b")),
+        ([True, False, False, True], "aabb", (1, "2 of 4 runs")),
+        ([True, False, False, False], "aabb", (2, "")),
+        ([False] * 4, "aabb", (2, "")),
+        ([], "", (3, "no run was measured")),
+    ],
+)
+def test_the_rule(inside, variants, expected):
+    table = pd.DataFrame({"kind": list(variants)})
+    word, condition = verdict(pd.Series(inside, dtype=bool), table, "kind")
+    assert (VERDICTS.index(word), condition) == expected
+
+
+def test_a_claim_is_judged_by_every_run():
+    row = claim().check(runs([[1.0, 0.99], [1.0, 0.98], [1.0, 0.5]]))
+    assert row["verdict"] == "reproduced with conditions"
+    assert row["values"] == [99.0, 98.0, 50.0]
+    assert row["ours"] == "98.0 (50.0 to 99.0)"
+    assert (row["holds"], row["seeds"], row["cost"]) == ("2 of 3", 3, "3 runs of 10 s")
+    assert claim(least=40.0).check(runs([[1.0, 0.99], [1.0, 0.5]]))["verdict"] == "reproduced"
+
+
+def test_runs_that_learned_nothing_are_set_aside():
+    table = runs([[1.0, 0.99, 0.0], [0.2, 0.1, 0.0]])
+    fails = claim(measure=lambda t: best(t, name="exact_match", lengths=[3]), least=0.0, most=5.0)
+    assert fails.check(table)["holds"] == "2 of 2"
+    careful = claim(measure=fails.measure, least=0.0, most=5.0, learned=2)
+    assert careful.check(table)["holds"] == "1 of 1 (1 set aside)"
+    nothing = careful.check(table.iloc[1:])
+    assert (nothing["verdict"], nothing["condition"]) == (VERDICTS[3], "none of 1 runs learned its training length")
+
+
+def test_what_was_never_run_is_not_testable():
+    assert claim().check()["condition"] == "no such run is recorded at this scale"
+    assert claim(grid=None, why="too large").check()["rule"] == "too large"
+    table = runs([[1.0, 1.0]], task="add")
+    assert claim(runs={"task": "mul"}).check(table)["verdict"] == VERDICTS[3]
+    with pytest.raises(UnknownName, match="column"):
+        selected(table, {"tsk": "add"})
+
+
+def test_measures():
+    table = runs([[1.0, 0.5, 0.25], [0.0, 1.0, 0.75]])
+    assert worst(table, name="exact_match", lengths=(1, 2)).tolist() == [50, 0]
+    assert best(table, name="exact_match", lengths=(2, 3)).tolist() == [50, 100]
+    assert deviation(table, name="exact_match", cells={1: 100, 3: 20.0}).tolist() == [5, 100]
+
+
+@pytest.mark.parametrize("c", ledger.claims(), ids=lambda c: c.id)
+def test_every_claim_says_what_decides_it(c):
+    assert c.says
+    assert c.theirs
+    assert c.rule
+    assert (c.measure is None) == (c.grid is None)
+    assert c.grid is not None or c.why
+    row = c.check()
+    assert row["verdict"] in VERDICTS
+    assert (row["verdict"] == VERDICTS[3]) == (row["values"] == [])
+
+
+def test_the_claims_are_those_of_the_tables():
+    found = ledger.claims()
+    assert len({c.id for c in found}) == len(found)
+    printed = claims.papers("accuracy_by_length")
+    rows = printed.groupby(["table", "task", "train_domain"]).ngroups
+    assert (
+        sum(c.where.startswith("table ") and c.paper == ledger.P1 and len(c.theirs.split()) == 9 for c in found) == rows
+    )
+
+
+@pytest.mark.parametrize("c", [c for c in ledger.claims() if claims.is_recorded(c.grid or "")], ids=lambda c: c.id)
+def test_a_claim_can_fail_and_can_hold(c):
+    """The measure of every claim tells perfect runs from runs that do the opposite."""
+    table = selected(claims.recorded(c.grid), c.runs)
+    if not len(table):
+        pytest.skip("no such run is recorded")
+    verdicts = set()
+    for value in (0.0, 0.5, 1.0):
+        made = table.assign(**{name: value for name in table if name.startswith(("exact_match_", "agreement_"))})
+        if c.learned is not None:
+            made[f"exact_match_{c.learned}"] = 1.0
+        inside = c.measure(made).between(c.least, c.most)
+        verdicts.add(bool(inside.all()))
+    assert False in verdicts
+
+
+def test_steps_to(monkeypatch):
+    class Finished:
+        experiment = next(iter(read_grid(reference_folder().parent.parent / "grids" / "encodings.toml").experiments))
+        metrics = pd.DataFrame({"step": [1, 2, 3, 3], "digits": [3, 3, 3, 1], "exact_match": [0.1, 0.6, 0.7, 1.0]})
+
+    assert claims.steps_to(Finished, 0.5) == 2
+    assert claims.steps_to(Finished, 0.9) == np.inf
+
+
+def test_the_command_prints_every_claim(capsys):
+    assert main(["ledger", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["claims"]
+    assert [row["id"] for row in rows] == [c.id for c in ledger.claims()]
+    assert main(["ledger"]) == 0
+    out = capsys.readouterr().out
+    assert all(row["verdict"] in out for row in rows)
+    assert "relative addition" in out
