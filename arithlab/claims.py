@@ -60,8 +60,9 @@ class Claim:
     def check(self, table: pd.DataFrame | None = None) -> dict:
         """The claim as a row of the ledger; table: the runs to judge it by, where not the recorded ones."""
         row = {"id": self.id, "paper": self.paper, "where": self.where, "claim": self.says, "theirs": self.theirs}
-        row |= {"ours": "", "seeds": 0, "values": [], "holds": "", "cost": "", "verdict": VERDICTS[3]}
-        row |= {"condition": "", "rule": self.rule, "grid": self.grid or "", "notebook": self.notebook}
+        row |= {"ours": "", "seeds": 0, "values": [], "holds": "", "cost": "", "verdict": VERDICTS[3], "condition": ""}
+        row |= {"rule": self.rule, "least": self.least, "most": self.most, "grid": self.grid or ""}
+        row["notebook"] = self.notebook
         if self.grid is None:
             return row
         if table is None:

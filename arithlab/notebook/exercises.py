@@ -5,6 +5,8 @@ It never raises: an unfinished answer (None) gets the task's first hint, a wrong
 
 from collections.abc import Callable
 
+import pandas as pd
+
 from ..arithmetic import batches
 from ..arithmetic import digits as dg
 from ..arithmetic.domains import domain
@@ -224,3 +226,20 @@ _equals(
     {frozenset({16, 32, 64, 80}): "64 = 2^6 divides 10^6 but not 10^5."},
 )
 _equals("05.2", {9}, "Below 9 there is no carry whatever came before, above 9 there always is one.")
+_equals(
+    "09.1",
+    "reproduced with conditions",
+    "Every run of rope is inside, not every one of t5.",
+    {"reproduced": "One run of t5 is at 40 %.", "not reproduced": "Every run of rope is inside."},
+)
+_equals("09.3", (3, 4), "Six are set aside; of the four left one carries on.", {(9, 10): "Six of these never learned."})
+
+
+@exercise("09.2")
+def _largest_rise(answer: Callable) -> Verdict:
+    names = ["exact_match_3", "exact_match_6", "exact_match_15"]
+    for row, right in (([1.0, 0.5, 0.0], 0), ([0.5, 0.75, 0.25], 25), ([0.0, 0.25, 1.0], 75), ([1.0, 0.0, 0.5], 50)):
+        found = float(answer(pd.DataFrame([row, row], columns=names)).iloc[0])
+        if abs(found - right) > 1e-9:
+            return False, f"for {row} it gives {found:g}, but the largest rise is {right} points."
+    return True, "a measure is any function from runs to one number each."

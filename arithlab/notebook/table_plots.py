@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 from ..errors import ArithlabError
 from ..training.evaluate import predict
 from ..training.experiment import Experiment
-from .plots import GREY, look, style
+from .plots import COLOURS, GREY, look, style
 
 SUCCEEDS = 0.5  # from here on an accuracy counts as "carries on"
 
@@ -133,3 +133,39 @@ def scaling(table: pd.DataFrame, *, x: str, y: str, by: str, title: str) -> go.F
     figure.update_xaxes(title=x, type="log", dtick=1)
     figure.update_yaxes(title=y, type="log", dtick=1)
     return style(figure, f"{title}. {'; '.join(said)}.", title=title)
+
+
+def claims(table: pd.DataFrame, *, title: str = "Every claim, every run") -> go.Figure:
+    """The rows of a ledger: what was measured of each run as a dot, and the range that the claim allows as a bar.
+
+    table: from `ledger.ledger`; claims without a run are left out.
+    """
+    table = table[table["values"].map(len) > 0]
+    figure, rows = go.Figure(), table["id"].tolist()[::-1]
+    bar = table["most"] - table["least"]
+    figure.add_bar(
+        y=table["id"],
+        x=bar,
+        base=table["least"],
+        orientation="h",
+        name="what the claim allows",
+        marker={"color": "rgba(128,128,128,0.3)", "line": {"color": GREY, "width": 1}},
+        hoverinfo="skip",
+    )
+    for index, (word, group) in enumerate(table.groupby("verdict", sort=False)):
+        dots = group.explode("values")
+        figure.add_scatter(
+            x=dots["values"].astype(float),
+            y=dots["id"],
+            mode="markers",
+            name=word,
+            marker={**look(index)["marker"], "color": COLOURS[index], "size": 7, "opacity": 0.8},
+            customdata=dots[["claim", "rule"]],
+            hovertemplate="%{customdata[0]}<br>%{customdata[1]}: %{x:.1f}<extra>%{y}</extra>",
+        )
+    figure.update_xaxes(title="what was measured (%, or points for tables)", range=[-3, 103])
+    figure.update_yaxes(categoryorder="array", categoryarray=rows, tickmode="linear")
+    counts = ", ".join(f"{n} {word}" for word, n in table["verdict"].value_counts().items())
+    height = 190 + 20 * len(rows)
+    figure = style(figure, f"{title}: {counts}.", title=title, height=height)
+    return figure.update_layout(margin={"l": 190}, legend={"y": -80 / height})
