@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import save as save_tensors
 from training_fixtures import BRIEF, advance, result
 
-from arithlab import find_run, list_runs, train
+from arithlab import evaluate, find_run, list_runs, train
 from arithlab.errors import ArithlabError, CheckpointCorrupt, RunMissing
+from arithlab.model.transformer import Probe
 from arithlab.training import runs
 from arithlab.training.fit import fit
 from arithlab.training.runs import Run, output_folder, read_tensors, reference_folder, write_file, write_tensors
@@ -274,7 +275,14 @@ def test_a_recorded_run_is_whole_named_after_its_experiment_and_found_from_anywh
     run = find_run(config.parent.name)
     assert run.path == config.parent
     assert Run.of(run.experiment).path == config.parent
-    assert run.summary["parameters"] == sum(p.numel() for p in run.model.parameters())
+    metrics = run.metrics
+    assert metrics.step.max() == run.experiment.steps
+    if run.has_weights:  # and they still do with this code what they did when they were trained
+        assert run.summary["parameters"] == sum(p.numel() for p in run.model.parameters())
+        digits = max(set(metrics.digits) & set(range(1, run.experiment.train_domain.digits + 1)))
+        before = metrics[(metrics.step == metrics.step.max()) & (metrics.digits == digits)].exact_match.item()
+        now = evaluate(run, [digits], n=50, probe=Probe(attention=None)).exact_match[0]
+        assert now == pytest.approx(before, abs=0.1)
 
 
 def test_recorded_runs_stay_small():

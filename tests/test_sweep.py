@@ -192,10 +192,10 @@ def test_finished_runs_are_tested_once_at_the_lengths_that_the_grid_names(grid, 
             assert row[f"{name}_2"] == evaluate(run, [2], n=50)[name][0]
         if run.experiment.format == "padded 2":
             assert math.isnan(row["exact_match_3"])  # three digits do not fit
-    files = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/evaluations.json")}
+    files = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/measured.json")}
     sweep(asked)
     assert len(files) == 5
-    assert files == {path: path.stat().st_mtime_ns for path in out.glob("runs/*/evaluations.json")}
+    assert files == {path: path.stat().st_mtime_ns for path in out.glob("runs/*/measured.json")}
     sweep(grid(text=GRID + "\n[test]\ndigits = [1, 2]\n"))
     assert all(path.stat().st_mtime_ns > before for path, before in files.items())
 

@@ -1,0 +1,83 @@
+"""Every wrong answer, classified: what kind of mistake is it?"""
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from ..arithmetic import batches
+from ..arithmetic import digits as dg
+from ..arithmetic.domains import domain
+from ..arithmetic.tasks import Task, task
+from ..errors import ArithlabError
+from ..training.answer import Answerer, answerer
+from ..training.runs import Run
+
+KINDS = {  # tried in this order
+    "right": "the true answer",
+    "predicted": "the answer of the predicted function, such as the sum of the truncated operands",
+    "no number": "something that is no number",
+    "carry": "a carry too many or too few, into one place or several",
+    "digit slip": "one digit is wrong",
+    "length": "too many or too few digits, those that are there at the lower places are right",
+    "other": "none of these",
+}
+
+
+def mistakes(
+    model: Run | Answerer | Callable, test: str, *, n: int = 500, on: str | Task | None = None
+) -> pd.DataFrame:
+    """One row per test pair of a domain: question, answer, truth, predicted, kind (one of KINDS).
+
+    predicted: what the predicted function of a run answers (empty for other models).
+    """
+    e = model.experiment if isinstance(model, Run) else None
+    if e is None and on is None:
+        raise ArithlabError("say which task the model answers, for example on='add'.")
+    t = e.task_ if e else task(on)
+    a, b = batches.held_out_pairs(domain(test), t.base, n)
+    questions = [t.write_question(x, y) for x, y in zip(a, b, strict=True)]
+    truths = [dg.write(row) for row in t.compute_digits(a, b)]
+    predicted = [dg.write(row) for row in e.predicted(a, b)] if e else [""] * len(questions)
+    rows = []
+    for question, given, truth, said in zip(questions, answerer(model)(questions), truths, predicted, strict=True):
+        rows.append({"question": question, "answer": given, "truth": truth, "predicted": said})
+        rows[-1]["kind"] = kind(given, truth, said, t.base)
+    return pd.DataFrame(rows)
+
+
+def kind(given: str, truth: str, predicted: str = "", base: int = 10) -> str:
+    """The kind of a mistake, one of KINDS: the first that fits.
+
+    >>> [kind(given, "1054", "54") for given in ("1054", "54", "954", "1004", "054", "1?54", "731")]
+    ['right', 'predicted', 'carry', 'digit slip', 'predicted', 'no number', 'other']
+    """
+    known = set(dg.SYMBOLS[:base])
+    if not given or not set(given) <= known:
+        return "no number"
+    given = given.lstrip("0") or "0"
+    if given == truth:
+        return "right"
+    if predicted and given == predicted:
+        return "predicted"
+    width = max(len(given), len(truth))
+    answer, right = ([dg.SYMBOLS.index(x) for x in text.zfill(width)][::-1] for text in (given, truth))
+    difference = int(given, base) - int(truth, base)
+    if _of_carries(abs(difference), base):
+        return "carry"
+    wrong = [place for place in range(width) if answer[place] != right[place]]
+    if len(wrong) == 1:
+        return "digit slip"
+    if wrong[0] >= min(len(given), len(truth)):
+        return "length"
+    return "other"
+
+
+def _of_carries(difference: int, base: int) -> bool:
+    """Whether a difference is one carry more or less into some places: digits 0 and 1 only, none at the units."""
+    if difference % base:
+        return False
+    while difference:
+        difference, digit = divmod(difference, base)
+        if digit > 1:
+            return False
+    return True
