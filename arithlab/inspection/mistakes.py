@@ -16,6 +16,7 @@ KINDS = {  # tried in this order
     "right": "the true answer",
     "predicted": "the answer of the predicted function, such as the sum of the truncated operands",
     "no number": "something that is no number",
+    "near predicted": "a carry, a digit or a length (as below) away from the predicted answer",
     "carry": "a carry too many or too few, into one place or several",
     "digit slip": "one digit is wrong",
     "length": "too many or too few digits, those that are there at the lower places are right",
@@ -48,8 +49,8 @@ def mistakes(
 def kind(given: str, truth: str, predicted: str = "", base: int = 10) -> str:
     """The kind of a mistake, one of KINDS: the first that fits.
 
-    >>> [kind(given, "1054", "54") for given in ("1054", "54", "954", "1004", "054", "1?54", "731")]
-    ['right', 'predicted', 'carry', 'digit slip', 'predicted', 'no number', 'other']
+    >>> [kind(given, "1054", "54") for given in ("1054", "054", "954", "1004", "64", "1?54", "731")]
+    ['right', 'predicted', 'carry', 'digit slip', 'near predicted', 'no number', 'other']
     """
     known = set(dg.SYMBOLS[:base])
     if not given or not set(given) <= known:
@@ -59,17 +60,21 @@ def kind(given: str, truth: str, predicted: str = "", base: int = 10) -> str:
         return "right"
     if predicted and given == predicted:
         return "predicted"
-    width = max(len(given), len(truth))
-    answer, right = ([dg.SYMBOLS.index(x) for x in text.zfill(width)][::-1] for text in (given, truth))
-    difference = int(given, base) - int(truth, base)
-    if _of_carries(abs(difference), base):
+    if predicted not in ("", truth) and _slip(given, predicted, base):
+        return "near predicted"
+    return _slip(given, truth, base) or "other"
+
+
+def _slip(given: str, wanted: str, base: int) -> str | None:
+    """How one answer comes from another by a single mistake: carry, digit slip or length; None where it does not."""
+    if _of_carries(abs(int(given, base) - int(wanted, base)), base):
         return "carry"
-    wrong = [place for place in range(width) if answer[place] != right[place]]
+    width = max(len(given), len(wanted))
+    pairs = zip(given.zfill(width)[::-1], wanted.zfill(width)[::-1], strict=True)
+    wrong = [place for place, (x, y) in enumerate(pairs) if x != y]
     if len(wrong) == 1:
         return "digit slip"
-    if wrong[0] >= min(len(given), len(truth)):
-        return "length"
-    return "other"
+    return "length" if wrong[0] >= min(len(given), len(wanted)) else None
 
 
 def _of_carries(difference: int, base: int) -> bool:

@@ -5,11 +5,13 @@ It never raises: an unfinished answer (None) gets the task's first hint, a wrong
 
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 
 from ..arithmetic import batches
 from ..arithmetic import digits as dg
 from ..arithmetic.domains import domain
+from ..arithmetic.formula import formula
 from ..arithmetic.tasks import task
 from ..arithmetic.theory import predicted_function
 
@@ -243,3 +245,30 @@ def _largest_rise(answer: Callable) -> Verdict:
         if abs(found - right) > 1e-9:
             return False, f"for {row} it gives {found:g}, but the largest rise is {right} points."
     return True, "a measure is any function from runs to one number each."
+
+
+_equals("06.1", 1511, "512 + 999: the higher digits are not read.", {70511: "That is the true sum."})
+
+
+@exercise("06.2")
+def _gap_in_the_tens(answer: str) -> Verdict:
+    rng = np.random.default_rng(0)
+    a, b = (dg.from_ints(rng.integers(0, 100_000, 200).tolist(), 10, 5) for _ in "ab")
+    right = predicted_function(task("add"), domain("D_3[place1=0]"), "learned")(a, b)
+    given, wanted = formula(answer)(a, b), dg.to_ints(right, 10)
+    for x, y, mine, its in zip(dg.to_ints(a, 10), dg.to_ints(b, 10), dg.to_ints(given, 10), wanted, strict=True):
+        if mine != its:
+            return False, f"for a = {x}, b = {y} it gives {mine}, and the model is predicted to answer {its}."
+    return True, "the hundreds and the units of each, without the tens."
+
+
+@exercise("06.3")
+def _same_class(answer: tuple) -> Verdict:
+    (a, b), (c, d) = answer
+    if not all(isinstance(x, int) and 0 <= x < 10_000 for x in (a, b, c, d)):
+        return False, "write two pairs of whole numbers from 0 to 9,999."
+    if abs(a + b - c - d) != 3000:
+        return False, f"the true sums differ by {abs(a + b - c - d)}."
+    if a % 1000 + b % 1000 != c % 1000 + d % 1000:
+        return False, f"{a}+{b} is predicted to be {a % 1000 + b % 1000}, {c}+{d} to be {c % 1000 + d % 1000}."
+    return True, "thousands are not read, so three of them more or less change nothing."
