@@ -153,7 +153,7 @@ def _print_json(data: object) -> None:
 
 
 def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f}"
+    return "-" if value is None or value != value else f"{100 * value:.2f}"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> None:
@@ -283,7 +283,7 @@ def _sweep(given: argparse.Namespace) -> int:
         _table(
             [name.removeprefix("exact_match_") for name in frame],
             [
-                [_percent(None if value != value else value) if name in right else value for name, value in row.items()]
+                [_percent(value) if name in right else value for name, value in row.items()]
                 for row in frame.to_dict("records")
             ],
         )

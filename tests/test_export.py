@@ -11,7 +11,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from arithlab.cli import main
 from arithlab.errors import ArithlabError
 from arithlab.notebook.execute import execute
-from arithlab.notebook.export import export
+from arithlab.notebook.export import _markdown, export
 
 HOSTILE = "</script><img src=x onerror=\"document.title='hacked'\">"
 FIGURE = """
@@ -81,6 +81,15 @@ def test_figures_have_their_text_alternative_and_hostile_text_is_escaped(pages):
     assert HOSTILE not in text
     assert "add mod 7, trained on 2 digits" in text  # the widget's words
     assert "&lt;i&gt;text&lt;/i&gt;" in (pages / "98_next.html").read_text()
+
+
+def test_a_solution_stays_folded_away():
+    """The code between <details> and </details> is Markdown of its own, and yet inside."""
+    page = _markdown("<details><summary>Solution</summary>\n\n```python\nx = 1\n```\n</details>\n\nafter")
+    inside = page[page.index("<details>") : page.index("</details>")]
+    assert "highlight" in inside
+    assert "after" not in inside
+    assert page.count("details>") == 2
 
 
 def test_formulas_become_mathml_and_what_cannot_be_read_stays(pages):

@@ -142,6 +142,10 @@ def _text(output: dict, data: dict) -> str:
 class _Renderer(IPythonRenderer):
     """Markdown to HTML with formulas as MathML."""
 
+    def block_html(self, html: str) -> str:
+        # only where there is an image to embed: that parses the block, and closes a <details> that goes on below it
+        return super().block_html(html) if "<img" in html else html + "\n"
+
     def inline_math(self, body: str) -> str:
         return _formula(body, "inline")
 
