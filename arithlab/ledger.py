@@ -5,12 +5,17 @@ from functools import partial
 import pandas as pd
 
 from .arithmetic.encodings import KIND, encoding
-from .claims import POINTS, Claim, best, deviation, is_recorded, papers, steps_to, worst
+from .claims import POINTS, Claim, best, columns, deviation, is_recorded, papers, selected, steps_to, worst
+from .errors import UnknownName
 from .training.evaluate import predict
 from .training.experiment import Experiment
 from .training.grids import recorded
 from .training.runs import find_run
 
+COMPARED = {
+    "ground truth": "exact_match",
+    "truncated operands": "agreement",
+}  # what a table was measured against
 P1, P2, P3 = "2407.17963", "2308.08268", "2406.02550"
 
 
@@ -22,6 +27,28 @@ def claims() -> list[Claim]:
 def ledger() -> pd.DataFrame:
     """One row per claim: theirs, ours (median, range and number of seeds), cost, verdict, and the rule behind it."""
     return pd.DataFrame([claim.check() for claim in claims()])
+
+
+def beside(letter: str) -> pd.DataFrame:
+    """A table of 2407.17963, A, B, E or F: their percentages by number of digits, and ours below each row.
+
+    Ours: median, lowest and highest of the recorded runs; missing where none is recorded.
+    """
+    printed = papers("accuracy_by_length")
+    rows = {}
+    for (task, train, against), cells in printed[printed["table"] == letter].groupby(
+        ["task", "train_domain", "compared_with"], sort=False
+    ):
+        rows[train, "paper"] = cells.set_index("test_digits")["accuracy_percent"]
+        if is_recorded(task):
+            runs = selected(recorded(task), {"train": _ours(train)})
+            measured = 100 * runs[columns(COMPARED[against], cells["test_digits"])]
+            measured.columns = cells["test_digits"]
+            for name in ("median", "min", "max") if len(runs) else ():
+                rows[train, f"ours, {name} of {len(runs)}"] = getattr(measured, name)()
+    if not rows:
+        raise UnknownName("table", letter, ["A", "B", "E", "F"])
+    return pd.DataFrame(rows).T.rename_axis(index=["trained on", "%"], columns="digits").round(1)
 
 
 def _ours(domain: str) -> str:
@@ -37,7 +64,6 @@ def _print(cells: dict[int, float]) -> str:
 def _tables() -> list[Claim]:
     """Tables A, B, E and F: a row each. Cells that the paper has at 0 or 100 % must be there within two points."""
     made = []
-    compared = {"ground truth": "exact_match", "truncated operands": "agreement"}
     printed = papers("accuracy_by_length")
     for (letter, task, train, against), rows in printed.groupby(
         ["table", "task", "train_domain", "compared_with"], sort=False
@@ -56,7 +82,7 @@ def _tables() -> list[Claim]:
                 theirs=_print(cells),
                 grid=task,
                 runs={"train": _ours(train)},
-                measure=partial(deviation, name=compared[against], cells=extreme),
+                measure=partial(deviation, name=COMPARED[against], cells=extreme),
                 measured="largest distance in points from the cells that the paper has at 0 or 100 %",
                 most=POINTS,
                 notebook="02_ape_vs_rpe" if task == "addition" else "03_multiplication",

@@ -119,6 +119,19 @@ def test_a_claim_can_fail_and_can_hold(c):
     assert False in verdicts
 
 
+@pytest.mark.parametrize("letter", "ABEF")
+def test_a_printed_table_stands_beside_ours(letter):
+    table = ledger.beside(letter)
+    printed = claims.papers("accuracy_by_length").query("table == @letter")
+    for (train, whose), row in table.iterrows():
+        if whose == "paper":
+            assert row.tolist() == printed[printed.train_domain == train].accuracy_percent.tolist()
+        else:
+            assert row.between(0, 100).all()
+    with pytest.raises(UnknownName):
+        ledger.beside("Z")
+
+
 def test_steps_to(monkeypatch):
     class Finished:
         experiment = next(iter(read_grid(reference_folder().parent.parent / "grids" / "encodings.toml").experiments))
