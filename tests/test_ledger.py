@@ -1,6 +1,7 @@
 """Verdicts follow from runs, by the stated rule, and from nothing else."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -53,6 +54,16 @@ def test_a_claim_is_judged_by_every_run():
     assert row["ours"] == "98.0 (50.0 to 99.0)"
     assert (row["holds"], row["seeds"], row["cost"]) == ("2 of 3", 3, "3 runs of 10 s")
     assert claim(least=40.0).check(runs([[1.0, 0.99], [1.0, 0.5]]))["verdict"] == "reproduced"
+
+
+def test_a_printed_row_may_be_met_up_to_some_length():
+    row = {1: 100, 2: 100, 3: 0, 4: 0}
+    printed = claim(measure=partial(deviation, name="exact_match", cells=row), row=row, past=2, least=0.0, most=2.0)
+    assert printed.check(runs([[1, 0.99, 0, 0.01]]))["verdict"] == "reproduced"
+    found = printed.check(runs([[1, 1, 0, 0], [1, 1, 0.01, 0.5]]))
+    assert (found["verdict"], found["condition"]) == ("reproduced with conditions", "up to 3 digits")
+    found = printed.check(runs([[1, 1, 0.5, 0], [1, 1, 0, 0.5]]))
+    assert found["verdict"] == "not reproduced"
 
 
 def test_runs_that_learned_nothing_are_set_aside():
