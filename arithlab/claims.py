@@ -5,7 +5,7 @@ it must be. It is **reproduced** if every run is inside; **reproduced with condi
 are, or every run of at least one variant (an encoding, say), which is then named, or if a printed row is met by every
 run up to some number of digits past the training length; else **not reproduced**.
 Runs that did not learn their training length say nothing about what comes after it: where a claim names that length
-(`learned`), they are set aside. Where no run is left, or none is recorded, the claim is **not testable here**.
+(`learned`), they are set aside. Where fewer than three runs are left, the claim is **not testable here**.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,6 +19,7 @@ from .training.runs import Run, reference_folder
 
 VERDICTS = ("reproduced", "reproduced with conditions", "not reproduced", "not testable here")
 LEARNED = 0.9  # exact match at the training length from which a run counts as having learned
+FEWEST = 3  # runs that a verdict needs
 POINTS = 2.0  # a cell that a paper has at 0 or 100 % counts as met within so many points
 
 
@@ -29,8 +30,8 @@ class Claim:
     grid: name of the recorded table, None where nothing can be run, for the reason `why`. runs: which of its rows, by
     column; a tuple allows several values. measure: a number for each row, or for each seed where rows belong together.
     row: where the claim is a printed row, its percentages by length, and past: the training length behind which it
-    may be met in part. variant: the column by which "with conditions" may single out runs. learned: the training length, at which a run
-    must be right for 90 % to count.
+    may be met in part. variant: the column by which "with conditions" may single out runs. learned: the training
+    length, at which a run must be right for 90 % to count.
     """
 
     id: str
@@ -77,8 +78,9 @@ class Claim:
         recorded_runs = len(table)
         if self.learned is not None:
             table = table[table[f"exact_match_{self.learned}"] >= LEARNED]
-        if not len(table):
-            return row | {"condition": f"none of {recorded_runs} runs learned its training length"}
+        if len(table) < FEWEST:
+            what = "recorded" if self.learned is None else f"of {recorded_runs} runs learned their training length"
+            return row | {"condition": f"{len(table)} {what}: a verdict needs {FEWEST}"}
         values = self.measure(table).dropna()
         inside = values.between(self.least, self.most)
         row["verdict"], row["condition"] = verdict(inside, table.reindex(values.index), self.variant)

@@ -85,6 +85,7 @@ def _tables() -> list[Claim]:
                 measure=partial(deviation, name=COMPARED[against], cells=extreme),
                 row=extreme,
                 past=int(train[-1]),
+                learned=int(train[-1]),
                 measured="largest distance in points from the cells that the paper has at 0 or 100 %",
                 most=POINTS,
                 notebook="02_ape_vs_rpe" if task == "addition" else "03_multiplication",
@@ -115,14 +116,14 @@ def _moduli() -> list[Claim]:
         }
         if letter in "CG":
             says = f"{task}: accuracy at every length is that of the truncated operands, gcd(p, 10^n)/p in the limit"
-            name, row = "exact_match", dict(100 * theory.predicted_accuracy)
+            column, row = "exact_match", dict(100 * theory.predicted_accuracy)
             measured = "largest distance in points from the exact count of the theory, trained on 3, 1 to 6 digits"
         else:
             says = f"{task}: the answers are those of the truncated operands, at every length"
-            name, row = "agreement", dict.fromkeys(theory.index, 100.0)
+            column, row = "agreement", dict.fromkeys(theory.index, 100.0)
             measured = "largest distance in points from full agreement, trained on 3, 1 to 6 digits"
-        measure = partial(deviation, name=name, cells=row)
-        made.append(Claim(says=says, measure=measure, measured=measured, row=row, past=3, **common))
+        measure = partial(deviation, name=column, cells=row)
+        made.append(Claim(says=says, measure=measure, measured=measured, row=row, past=3, learned=3, **common))
     return made
 
 

@@ -53,27 +53,29 @@ def test_a_claim_is_judged_by_every_run():
     assert row["values"] == [99.0, 98.0, 50.0]
     assert row["ours"] == "98.0 (50.0 to 99.0)"
     assert (row["holds"], row["seeds"], row["cost"]) == ("2 of 3", 3, "3 runs of 10 s")
-    assert claim(least=40.0).check(runs([[1.0, 0.99], [1.0, 0.5]]))["verdict"] == "reproduced"
+    assert claim(least=40.0).check(runs([[1.0, 0.99], [1.0, 0.5], [1.0, 1.0]]))["verdict"] == "reproduced"
 
 
 def test_a_printed_row_may_be_met_up_to_some_length():
     row = {1: 100, 2: 100, 3: 0, 4: 0}
     printed = claim(measure=partial(deviation, name="exact_match", cells=row), row=row, past=2, least=0.0, most=2.0)
-    assert printed.check(runs([[1, 0.99, 0, 0.01]]))["verdict"] == "reproduced"
-    found = printed.check(runs([[1, 1, 0, 0], [1, 1, 0.01, 0.5]]))
+    assert printed.check(runs(3 * [[1, 0.99, 0, 0.01]]))["verdict"] == "reproduced"
+    found = printed.check(runs([[1, 1, 0, 0.5], [1, 1, 0, 0], [1, 1, 0.01, 0.5]]))
     assert (found["verdict"], found["condition"]) == ("reproduced with conditions", "up to 3 digits")
-    found = printed.check(runs([[1, 1, 0.5, 0], [1, 1, 0, 0.5]]))
+    found = printed.check(runs([[1, 1, 0.5, 0], [1, 1, 0, 0.5], [1, 1, 0, 0]]))
     assert found["verdict"] == "not reproduced"
 
 
 def test_runs_that_learned_nothing_are_set_aside():
-    table = runs([[1.0, 0.99, 0.0], [0.2, 0.1, 0.0]])
+    table = runs([*3 * [[1.0, 0.99, 0.0]], [0.2, 0.1, 0.0]])
     fails = claim(measure=lambda t: best(t, name="exact_match", lengths=[3]), least=0.0, most=5.0)
-    assert fails.check(table)["holds"] == "2 of 2"
+    assert fails.check(table)["holds"] == "4 of 4"
     careful = claim(measure=fails.measure, least=0.0, most=5.0, learned=2)
-    assert careful.check(table)["holds"] == "1 of 1 (1 set aside)"
-    nothing = careful.check(table.iloc[1:])
-    assert (nothing["verdict"], nothing["condition"]) == (VERDICTS[3], "none of 1 runs learned its training length")
+    assert careful.check(table)["holds"] == "3 of 3 (1 set aside)"
+    few = careful.check(table.iloc[1:])
+    assert few["verdict"] == VERDICTS[3]
+    assert few["condition"] == "2 of 3 runs learned their training length: a verdict needs 3"
+    assert fails.check(table.iloc[2:])["condition"] == "2 recorded: a verdict needs 3"
 
 
 def test_what_was_never_run_is_not_testable():
