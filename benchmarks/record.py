@@ -1,7 +1,7 @@
 """Record the finished runs of a grid: `python benchmarks/record.py grids/NAME.toml [--weights SEED ...]`.
 
-With a [test] the table of results goes to outputs/reference/NAME.csv. Without, every run is copied to
-outputs/reference, with what was measured of it: with its weights for the seeds named, else without.
+With a [test] the table of results goes to outputs/reference/NAME.csv. Without, or where --weights is given, every run
+is copied to outputs/reference, with its curve and what was measured of it; with weights for the seeds named only.
 """
 
 import argparse
@@ -18,7 +18,7 @@ def main() -> int:
     """Returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("grid", type=Path)
-    parser.add_argument("--weights", type=int, nargs="*", default=[0, 1], help="seeds (default: 0 1)")
+    parser.add_argument("--weights", type=int, nargs="*", help="of these seeds (default: 0 1 without a [test])")
     given = parser.parse_args()
     grid = read_grid(given.grid)
     missing = [e for e in grid.experiments if not Run.of(e).finished]
@@ -26,9 +26,10 @@ def main() -> int:
         raise ArithlabError(f"{len(missing)} runs of {given.grid} are not finished: `arithlab sweep` it first.")
     if grid.digits:
         write_file(reference_folder() / f"{given.grid.stem}.csv", results(given.grid).to_csv(index=False))
-        return 0
-    for experiment in grid.experiments:
-        record(Run.of(experiment), weights=experiment.seed in given.weights)
+    if given.weights is not None or not grid.digits:
+        seeds = [0, 1] if given.weights is None else given.weights
+        for experiment in grid.experiments:
+            record(Run.of(experiment), weights=experiment.seed in seeds)
     return 0
 
 
