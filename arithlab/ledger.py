@@ -72,13 +72,15 @@ def _tables() -> list[Claim]:
             continue
         cells = dict(zip(rows.test_digits, rows.accuracy_percent, strict=True))
         extreme = {digits: round(value / 100) * 100 for digits, value in cells.items() if value < 0.5 or value > 99.5}
-        what = "the true result" if against == "ground truth" else "the result of the truncated operands"
+        says = "right where the paper is at 100 %, wrong where it is at 0"
+        if against == "truncated operands":
+            says = "the answers are those of the truncated operands"
         made.append(
             Claim(
                 id=f"{letter} {train}",
                 paper=P1,
                 where=f"table {letter}, row {train}",
-                says=f"{task} learned from {train}, learned positions, 1 to 9 digits: how often the answer is {what}",
+                says=f"{task} from {train}, learned positions, 1 to 9 digits: {says}",
                 theirs=_print(cells),
                 grid=task,
                 runs={"train": _ours(train)},
