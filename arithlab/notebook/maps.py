@@ -91,7 +91,8 @@ def clouds(stages: Mapping[str, np.ndarray], colour: Sequence[int], *, title: st
             f"{name}: {100 * separation(points, colour):.0f} % of the points are nearest to their own digit's centre"
         )
     figure.update_xaxes(title="first component", showticklabels=False)
-    figure.update_yaxes(title="second", showticklabels=False, col=1)
+    figure.update_yaxes(showticklabels=False)
+    figure.update_yaxes(title="second", col=1)
     return style(figure, f"{title}. {'; '.join(said)}.", title=title, height=360)
 
 
