@@ -10,6 +10,7 @@ Runs that did not learn their training length say nothing about what comes after
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pandas as pd
 
@@ -162,7 +163,7 @@ def steps_to(run: Run, accuracy: float) -> float:
 
 def papers(name: str) -> pd.DataFrame:
     """A table of numbers that the papers print: accuracy_by_length, modular_addition_grokking_iterations, ..."""
-    return pd.read_csv(reference_folder() / "papers" / f"{name}.csv")
+    return pd.read_csv(Path(__file__).parent / "papers" / f"{name}.csv")
 
 
 def is_recorded(grid: str) -> bool:

@@ -162,3 +162,9 @@ def test_the_command_prints_every_claim(capsys):
     out = capsys.readouterr().out
     assert all(row["verdict"] in out for row in rows)
     assert "relative addition" in out
+
+
+def test_away_from_the_recorded_runs_the_command_says_so(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert main(["ledger"]) == 0
+    assert "run this in the checkout" in capsys.readouterr().err
