@@ -5,7 +5,7 @@ import pytest
 
 from arithlab import Experiment, predict
 from arithlab.errors import ArithlabError
-from arithlab.notebook.table_plots import accuracy_table, agreement, beside_theory, scaling
+from arithlab.notebook.table_plots import accuracy_table, agreement, beside_theory, claims, scaling
 
 
 @pytest.fixture
@@ -99,3 +99,22 @@ def test_a_table_of_one_seed_or_with_a_gap_is_shown(measured):
     assert all(pd.isna(figure.data[0].z[list(figure.data[0].y).index("learned")]))
     assert not pd.isna(figure.data[1].z).all()
     assert "1 seed<" in figure.data[0].hovertemplate
+
+
+def test_claims_show_every_run_and_the_range():
+    table = pd.DataFrame(
+        {
+            "id": ["x", "y", "z"],
+            "claim": "so",
+            "rule": "r",
+            "values": [[1.0, 2.0], [97.0], []],
+            "least": [0.0, 90.0, 0.0],
+            "most": [2.0, 100.0, 5.0],
+            "verdict": ["reproduced", "not reproduced", "not testable here"],
+        }
+    )
+    figure = claims(table)
+    bars, *dots = figure.data
+    assert (list(bars.y), list(bars.base), list(bars.x)) == (["x", "y"], [0, 90], [2, 10])
+    assert {(name, x) for dot in dots for name, x in zip(dot.y, dot.x, strict=True)} == {("x", 1), ("x", 2), ("y", 97)}
+    assert "1 reproduced, 1 not reproduced" in figure.layout.meta["alt"]
