@@ -49,8 +49,8 @@ def mistakes(
 def kind(given: str, truth: str, predicted: str = "", base: int = 10) -> str:
     """The kind of a mistake, one of KINDS: the first that fits.
 
-    >>> [kind(given, "1054", "54") for given in ("1054", "054", "954", "1004", "64", "1?54", "731")]
-    ['right', 'predicted', 'carry', 'digit slip', 'near predicted', 'no number', 'other']
+    >>> [kind(given, "1054", "354") for given in ("1054", "0354", "364", "1154", "1004", "1?54", "731")]
+    ['right', 'predicted', 'near predicted', 'carry', 'digit slip', 'no number', 'other']
     """
     known = set(dg.SYMBOLS[:base])
     if not given or not set(given) <= known:
