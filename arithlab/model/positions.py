@@ -353,7 +353,7 @@ _ABOUT = ("__module__", "__dict__", "__weakref__", "__doc__", "__firstlineno__",
 
 
 def _code(value: object) -> str:
-    """What a piece of a class does, as text that is the same in every session."""
+    """What a piece of a class does, as text that is the same in every process."""
     if isinstance(value, dict):
         return repr([(name, _code(value[name])) for name in sorted(value)])
     value = getattr(value, "__func__", getattr(value, "fget", value))
