@@ -303,7 +303,8 @@ def _ledger(given: argparse.Namespace) -> None:
         for row in rows.to_dict("records"):
             print(f"  {row['id']}: {row['claim']}")
             if row["ours"]:
-                print(f"    theirs: {row['theirs']}. Ours: {row['ours']}, {row['seeds']} seeds; {row['holds']} hold")
+                print(f"    theirs: {row['theirs']}")
+                print(f"    ours: {row['ours']}, {row['seeds']} seeds; {row['holds']} hold: {row['rule']}")
             reason = row["condition"] or (row["rule"] if not row["ours"] else "")
             print(f"    {row['verdict']}{f' ({reason})' if reason else ''}")
     print("\n" + ", ".join(f"{(found['verdict'] == verdict).sum()} {verdict}" for verdict in VERDICTS))

@@ -251,15 +251,16 @@ def _untested() -> list[Claim]:
     """Claims that nothing recorded here can decide, and why."""
     context = "this version trains no in-context models: their tasks and exact solvers are in arithmetic.in_context"
     local = "the recorded products are with one digit, which theory counts as local"
-    large = "needs a large GPU for days; Experiment.faithful() describes it"
+    large = "needs a large GPU for days; Experiment.faithful() describes the runs"
+    later = "no runs of this are recorded yet"
     rows = [
-        (P1, "P1 full size", "section 4", "the tables hold for 10.7 M parameters and 8 million steps", large),
-        (P1, "P1 sizes", "appendix", "models of three sizes generalise alike", large),
+        (P1, "P1 full size", "tables A to H", "the tables hold for 10.7 M parameters and 8 million steps", large),
+        (P1, "P1 sizes", "nano, micro, mini", "models of three sizes generalise alike", later),
         (P1, "relative multiplication", "figure 2", "multiplication: relative positions fail as well", local),
-        (P2, "P2 products", "figure 1b, table 2", "products of three digits: the same classes", large),
+        (P2, "P2 products", "figure 1b, table 2", "products of three digits: the same classes", later),
         (P3, "P3 phases", "figure 1b", "four phases, by number of tasks and share of inputs", context),
-        (P3, "P3 transience", "figure 3", "the ability to learn new tasks in context can fade again", context),
-        (P3, "P3 depth", "section 4", "two blocks are the least that learns new tasks in context", context),
-        (P3, "P3 algorithms", "section 5", "ratio matching with few shots, modular regression with many", context),
+        (P3, "P3 transience", "figures 3 and 25", "the ability to learn new tasks in context can fade again", context),
+        (P3, "P3 depth", "figure 4", "two blocks are the least that learns new tasks in context", context),
+        (P3, "P3 algorithms", "figure 5", "ratio matching with few shots, modular regression with many", context),
     ]
     return [Claim(paper=p, id=i, where=w, says=s, theirs="yes", why=why) for p, i, w, s, why in rows]
