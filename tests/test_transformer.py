@@ -7,7 +7,7 @@ import torch
 
 from arithlab.errors import ArithlabError
 from arithlab.model.positions import POSITIONS
-from arithlab.model.transformer import Cache, Probe, Shape, Transformer, shape_of
+from arithlab.model.transformer import SITES, Cache, Probe, Shape, Transformer, shape_of
 
 pytest_plugins = ["training_fixtures"]
 EVERY = pytest.mark.parametrize("name", [*POSITIONS, "clipped places window 2", "rope places", "shaw window 3"])
@@ -190,3 +190,27 @@ def test_logits_may_grow_with_the_logarithm_of_the_length():
         factor = max(1.0, math.log(query + 1) / math.log(4))
         wanted = plain.attention[0][:, :, query] ** factor
         assert same(scaled.attention[0][:, :, query], wanted / wanted.sum(-1, keepdim=True))
+
+
+def test_a_probe_reads_and_changes_every_site():
+    made, ids, seen = model("rope"), tokens(), {}
+
+    def look(site, layer, x):
+        seen[site, layer] = x
+        return x
+
+    plain = made(ids)
+    assert same(made(ids, probe=Probe(edit=look)), plain)
+    layers = range(made.shape.layers)
+    assert set(seen) == {(site, layer) for site in SITES for layer in layers}
+    for layer in layers:
+        assert same(seen["resid_mid", layer], seen["resid_pre", layer] + seen["attn_out", layer])
+        assert same(seen["resid_post", layer], seen["resid_mid", layer] + seen["mlp_out", layer])
+    assert same(made.head(made.norm(seen["resid_post", layers[-1]])), plain)
+    for wanted in seen:  # what is put there is gone on with
+
+        def remove(site, layer, x, wanted=wanted):
+            return torch.zeros_like(x) if (site, layer) == wanted else x
+
+        changed = made(ids, probe=Probe(edit=remove))
+        assert not same(changed, plain), wanted

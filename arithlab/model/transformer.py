@@ -5,6 +5,7 @@ Shapes: B batch, T tokens, C width, H heads, D = C/H, V vocabulary, S = tail (th
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -88,6 +89,18 @@ def check_rope(shape: Shape, positions: str) -> None:
         )
 
 
+# Places of a forward pass that a probe may read and change, in the order of a block; D = C/H, hidden = 4 C.
+SITES = (
+    "resid_pre",  # (B, T, C) the residual stream before the block
+    "z",  # (B, H, T, D) what each head brings, before the output matrix
+    "attn_out",  # (B, T, C) what attention adds to the stream
+    "resid_mid",  # (B, T, C) the stream after attention
+    "mlp_hidden",  # (B, T, hidden) the MLP's activations
+    "mlp_out",  # (B, T, C) what the MLP adds
+    "resid_post",  # (B, T, C) the stream after the block
+)
+
+
 @dataclass
 class Probe:
     """Looks into one forward pass, and may change it.
@@ -97,7 +110,8 @@ class Probe:
     memory at great lengths. temperature: the attention logits are divided by it, one number or one per layer,
     or per layer and head. trained_on: where given, the logits of a query that sees n tokens are multiplied by
     log n / log trained_on, but never made smaller (scalable softmax, Nakanishi 2025, arXiv 2501.19399). window: in
-    place of the encoding's own; math.inf for none.
+    place of the encoding's own; math.inf for none. edit: called as edit(site, layer, x) at each of SITES, returns
+    what to go on with: x itself where it only looks. The last block works out the asked-for last tokens only.
     """
 
     cut: set[tuple[int, int]] = field(default_factory=set)
@@ -105,6 +119,11 @@ class Probe:
     temperature: float | list = 1.0
     trained_on: int | None = None
     window: float | None = None
+    edit: Callable[[str, int, Tensor], Tensor] | None = None
+
+    def at(self, site: str, layer: int, x: Tensor) -> Tensor:
+        """What to go on with at one of SITES."""
+        return x if self.edit is None else self.edit(site, layer, x)
 
     def sharpness(self, layer: int, heads: int, seen: Tensor) -> Tensor:
         """What the attention logits of a layer are multiplied by, (H, Q, 1), where queries see so many tokens."""
@@ -151,6 +170,7 @@ class Attention(nn.Module):
             y = self._attend(q, k, v, at, positions, window, sharp, kept)
         for head in () if probe is None else (head for where, head in probe.cut if where == layer):
             y = y * (torch.arange(self.heads, device=x.device) != head)[:, None, None]
+        y = y if probe is None else probe.at("z", layer, y)
         y = self.out(y.transpose(1, 2).reshape(B, tail, C))
         return F.dropout(y, self.dropout, self.training)
 
@@ -183,6 +203,10 @@ class Attention(nn.Module):
         return weights @ v
 
 
+def _unseen(site: str, layer: int, x: Tensor) -> Tensor:
+    return x
+
+
 class Block(nn.Module):
     """x + attention(norm(x)), then x + MLP(norm(x)); works out the last `tail` tokens only."""
 
@@ -197,10 +221,13 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, positions: Positions, at: Tensor, tail: int, layer: int, probe=None, cache=None):
         """(B, T, C) to (B, tail, C)."""
+        seen = _unseen if probe is None else probe.at
+        x = seen("resid_pre", layer, x)
         read = self.attention(self.norm1(x), positions, at, tail, layer, probe, cache)
-        x = x[:, x.shape[1] - tail :] + read
-        y = self.down(self.activation(self.up(self.norm2(x))))
-        return x + F.dropout(y, self.dropout, self.training)
+        x = seen("resid_mid", layer, x[:, x.shape[1] - tail :] + seen("attn_out", layer, read))
+        y = seen("mlp_hidden", layer, self.activation(self.up(self.norm2(x))))
+        y = F.dropout(self.down(y), self.dropout, self.training)
+        return seen("resid_post", layer, x + seen("mlp_out", layer, y))
 
 
 class Cache:
