@@ -23,8 +23,8 @@ import textbook
 
 from arithlab.arithmetic import batches
 from arithlab.training.evaluate import exact_matches, test_sets
-from arithlab.training.experiment import PRECISIONS
 from arithlab.training.fit import fit
+from arithlab.training.recipe import PRECISIONS
 from arithlab.training.runs import output_folder, write_file
 from arithlab.training.trainer import Trainer
 

@@ -13,8 +13,8 @@ from arithlab import Experiment, train
 from arithlab.arithmetic import batches
 from arithlab.errors import ArithlabError, RunBusy, TrainingFailed
 from arithlab.training import fit as fit_module
-from arithlab.training.evaluate import exact_matches, test_sets
-from arithlab.training.fit import FOLLOWED, fit
+from arithlab.training.evaluate import FOLLOWED, exact_matches, test_sets
+from arithlab.training.fit import fit
 from arithlab.training.machine import choose_device
 from arithlab.training.runs import Run
 from arithlab.training.trainer import Trainer

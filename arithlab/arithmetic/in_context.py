@@ -6,6 +6,7 @@ examples is k shots and a question.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -66,6 +67,7 @@ class InContext:
                 f"between {1 / self.p**2:.4f} and {1 - 1 / self.p**2:.4f} for p = {self.p}."
             )
 
+    @lru_cache(maxsize=64)  # noqa: B019 (asked at every step; the keys are small)
     def chosen(self, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Tasks for pre-training (n, 2), and up to MAX_OOD of the others (m, 2), as pairs (a, b)."""
         rng, p = stream(seed, TASKS), self.p
@@ -73,6 +75,7 @@ class InContext:
         outside = rng.permutation(np.setdiff1d(np.arange(p * p), inside))[:MAX_OOD]
         return _pairs(inside, p), _pairs(outside, p)
 
+    @lru_cache(maxsize=64)  # noqa: B019
     def inputs(self, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Inputs of training (n, 2) and of testing (m, 2), as pairs (x, y): one shuffle, whatever the task."""
         order = stream(seed, INPUTS).permutation(self.p**2)

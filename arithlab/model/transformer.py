@@ -44,6 +44,7 @@ SIZES = {
     "gpt-nano": Shape(3, 3, 48, **_P2),
     "gpt-micro": Shape(4, 4, 128, **_P2),
     "gpt-mini": Shape(6, 6, 192, **_P2),
+    **{f"in-context-{layers}": Shape(layers, 4, 512, tied=True) for layers in (2, 4, 6)},  # 2406.02550
     "gpt2": Shape(12, 12, 768, "gelu_tanh", True, True, 1024),
     "gpt2-medium": Shape(24, 16, 1024, "gelu_tanh", True, True, 1024),
 }

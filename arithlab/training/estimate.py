@@ -7,17 +7,16 @@ import torch
 
 from .experiment import Experiment
 from .machine import choose_device
+from .recipe import Recipe
 from .trainer import Trainer
 
 
-def work(experiment: Experiment) -> float:
+def work(experiment: Recipe) -> float:
     """Floating-point operations of one step: about 6 per parameter and token, and the attention's share."""
     e = experiment
-    digits = e.train_domain.digits
-    tokens = e.batch * e.format_.length(e.task_, digits)
     shape = e.shape
-    attention = 12 * shape.layers * shape.width * e.format_.length(e.task_, digits)
-    return tokens * (6 * 12 * shape.layers * shape.width**2 + attention)
+    attention = 12 * shape.layers * shape.width * e.sequence
+    return e.batch * e.sequence * (6 * 12 * shape.layers * shape.width**2 + attention)
 
 
 @lru_cache
@@ -33,7 +32,7 @@ def _yardstick(device: str) -> float:
     return (time.perf_counter() - start) / 4 / work(experiment)
 
 
-def seconds_per_step(experiment: Experiment, device: str = "auto") -> float:
+def seconds_per_step(experiment: Recipe, device: str = "auto") -> float:
     """Expected seconds of one step here; right to about a factor of 1.5."""
     state = torch.get_rng_state()
     try:
@@ -53,7 +52,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6_000 else f"{seconds / 3600:.1f} h"
 
 
-def steps_in(experiment: Experiment, seconds: float, device: str = "auto") -> int:
+def steps_in(experiment: Recipe, seconds: float, device: str = "auto") -> int:
     """How many steps fit into so many seconds, rounded to 50 so that a second call names the same run."""
     steps = seconds / seconds_per_step(experiment, device)
     return max(50, round(steps / 50) * 50)

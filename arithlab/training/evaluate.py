@@ -20,13 +20,17 @@ from ..arithmetic.tokens import ROLE, Tokens
 from ..errors import ArithlabError, UnknownName, shorten
 from ..model.positions import Layout
 from ..model.transformer import Probe, Transformer
+from . import shots
 from .answer import Answerer, answerer
 from .experiment import Experiment
+from .in_context import InContextExperiment
 from .machine import memory_errors_told
+from .recipe import Recipe
 from .remember import recall, remember
 from .runs import Run
 
 FAMILIES = ("D", "D_ab", "D[b=1]")
+FOLLOWED = 200  # test examples per length during training
 CHUNK_TOKENS = 16_000  # tokens per forward pass on a CPU: what fits its cache is twice as fast
 CHUNK_TOKENS_GPU = 500_000
 Function = Callable[[np.ndarray, np.ndarray], np.ndarray]  # digit arrays of operands to digits of answers
@@ -110,6 +114,21 @@ def test_sets(experiment: Experiment, lengths: Iterable[int], count: int) -> lis
 
 
 test_sets.__test__ = False  # not a test
+
+
+def followed(experiment: Recipe) -> Callable[[Transformer], list[dict]]:
+    """What is measured of a model during training: rows by test length, or in context by test set."""
+    if isinstance(experiment, InContextExperiment):
+        return shots.follow(experiment)
+    sets = test_sets(experiment, experiment.test_lengths, FOLLOWED)
+    return lambda model: [
+        {
+            "digits": digits,
+            "exact_match": exact_matches(model, truth).mean(),
+            "agreement": exact_matches(model, predicted).mean(),
+        }
+        for digits, truth, predicted in sets
+    ]
 
 
 def evaluate(

@@ -20,14 +20,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..errors import CannotWrite, CheckpointCorrupt, TrainingFailed
-from .evaluate import exact_matches, test_sets
-from .experiment import Experiment
+from .evaluate import followed
 from .interrupt import interruptible
 from .machine import choose_device, conditions, memory_errors_told
-from .runs import Run, read_tensors, write_file
+from .recipe import Recipe
+from .runs import BEST, Run, read_tensors, write_file, write_tensors
 from .trainer import Trainer
 
-FOLLOWED = 200  # test examples per length during training
 LOOKS = 20  # looks at the test sets, and checkpoints, per run
 State = tuple[dict[str, Tensor], dict]  # tensors and scalars of a checkpoint
 _UNSAVED: dict[Path, State] = {}  # checkpoints that found no room on the disk, by run
@@ -59,7 +58,7 @@ class Progress:
 
 
 def fit(
-    experiment: Experiment, device: str = "auto", seeds: Sequence[int] = (), *, weights: bool = False
+    experiment: Recipe, device: str = "auto", seeds: Sequence[int] = (), *, weights: bool = False
 ) -> Iterator[Progress]:
     """Train, yielding Progress after every step; stop it between any two steps and call it again to go on.
 
@@ -79,7 +78,7 @@ def fit(
             held.enter_context(run.lock())
             write_file(run.path / "config.json", json.dumps(run.experiment.to_json(), indent=1))
         trainer = Trainer(experiment, place, [run.experiment.seed for run in runs])
-        sets = test_sets(experiment, experiment.test_lengths, FOLLOWED)
+        looks = [followed(run.experiment) for run in runs]
         start, seconds, unsaved, changed = _resume(runs, trainer)
         here = {**conditions(place), "changed": changed}
         every = max(1, experiment.steps // LOOKS)
@@ -93,7 +92,7 @@ def fit(
                         _check_losses(runs, step + 1, losses)
                     rows = None
                     if look:
-                        rows = _look(runs, trainer, sets, step + 1, losses)
+                        rows = _look(runs, trainer, looks, step + 1, losses)
                         _save(runs, trainer, step + 1, time.perf_counter() - clock, here)
                     yield Progress(step + 1, experiment.steps, tuple(runs), losses, rows)
             except GeneratorExit:
@@ -122,21 +121,16 @@ def _check_losses(runs: list[Run], step: int, losses: Tensor) -> None:
             )
 
 
-def _look(runs: list[Run], trainer: Trainer, sets: list, step: int, losses: Tensor) -> list[dict]:
-    """Accuracy by length on the followed test sets, written to each run's metrics.jsonl."""
+def _look(runs: list[Run], trainer: Trainer, looks: list[Callable], step: int, losses: Tensor) -> list[dict]:
+    """Accuracy on the followed test sets, written to each run's metrics.jsonl; the best weights, where asked for."""
     found = []
-    for run, model, loss in zip(runs, trainer.models, losses.tolist(), strict=True):
+    for k, (run, model, look, loss) in enumerate(zip(runs, trainer.models, looks, losses.tolist(), strict=True)):
         model.eval()
-        rows = [
-            {
-                "digits": digits,
-                "exact_match": exact_matches(model, truth).mean(),
-                "agreement": exact_matches(model, predicted).mean(),
-            }
-            for digits, truth, predicted in sets
-        ]
+        rows = look(model)
         model.train()
         _add_metrics(run, {"step": step, "loss": loss, "rows": rows})
+        if (best := run.best_step) == step:
+            write_tensors(run.path / BEST, trainer.weights(k), {"experiment": run.id, "step": best})
         found += [{"seed": run.experiment.seed, **row} for row in rows]
     return found
 
@@ -202,7 +196,7 @@ def _states(run: Run) -> Iterator[State]:
 
 
 def train(
-    experiment: Experiment,
+    experiment: Recipe,
     device: str = "auto",
     watch: Callable[[Progress], None] | None = None,
     *,
@@ -217,7 +211,7 @@ def train(
     """
     run = Run.of(experiment, light=not weights)
     if run.finished:
-        print(f"{experiment.task}, {experiment.positions}, seed {experiment.seed}: run {run.id} is here already")
+        print(f"{experiment.title}, seed {experiment.seed}: run {run.id} is here already")
         return run
     for now in _shown(experiment, fit(experiment, device, weights=weights), f"seed {experiment.seed}"):
         if watch:
@@ -225,7 +219,7 @@ def train(
     return run
 
 
-def train_seeds(experiment: Experiment, seeds: Sequence[int], device: str = "auto") -> list[Run]:
+def train_seeds(experiment: Recipe, seeds: Sequence[int], device: str = "auto") -> list[Run]:
     """Train an experiment for several seeds, together on a GPU and one after the other on a CPU."""
     if choose_device(device).type == "cpu":
         return [train(experiment.with_(seed=seed), device) for seed in seeds]
@@ -234,10 +228,10 @@ def train_seeds(experiment: Experiment, seeds: Sequence[int], device: str = "aut
     return [Run.of(experiment.with_(seed=seed)) for seed in seeds]
 
 
-def _shown(experiment: Experiment, progress: Iterator[Progress], who: str) -> Iterator[Progress]:
+def _shown(experiment: Recipe, progress: Iterator[Progress], who: str) -> Iterator[Progress]:
     """The same progress under a bar; an interrupt ends the step and closes the training with a checkpoint."""
     quiet = os.environ.get("ARITHLAB_QUIET") == "1"
-    label = f"{experiment.task}, {experiment.positions}, {who}"
+    label = f"{experiment.title}, {who}"
     bar = tqdm(
         total=experiment.steps, desc=label, unit="step", file=sys.stdout, disable=quiet, mininterval=0.5, ncols=100
     )

@@ -30,9 +30,11 @@ import pandas as pd
 from ..arithmetic.digits import MAX_DIGITS
 from ..errors import ArithlabError, RunMissing, UnknownName, shorten
 from .evaluate import evaluate, has_test_pairs, test_domain
-from .experiment import Experiment
+from .in_context import InContextExperiment, read_experiment
+from .recipe import Recipe
 from .remember import recall
 from .runs import Run, list_runs, reference_folder
+from .shots import outcome
 
 MAX_RUNS = 10_000  # in one grid
 LOG = "failed.log"  # in a run's folder: the traceback of a training that failed
@@ -42,7 +44,7 @@ LOG = "failed.log"  # in a run's folder: the traceback of a training that failed
 class Grid:
     """The experiments of a grid, each once, the lengths that their runs are tested at, and with how many pairs."""
 
-    experiments: list[Experiment]
+    experiments: list[Recipe]
     digits: tuple[int, ...] = ()
     n: int = 200
 
@@ -116,7 +118,7 @@ def grid(data: dict, name: str = "grid") -> Grid:
     for number, table in enumerate(lists, 1):
         for values in itertools.product(*table.values()):
             try:
-                experiment = Experiment.from_json(dict(zip(table, values, strict=True)))
+                experiment = read_experiment(dict(zip(table, values, strict=True)))
             except ArithlabError as error:
                 raise ArithlabError(f"{name}, table {number} of [[runs]]: {error}") from error
             found[experiment.id] = experiment
@@ -141,7 +143,8 @@ def results(path: str | Path | None = None) -> pd.DataFrame:
     """
     chosen = Grid([run.experiment for run in list_runs()]) if path is None else read_grid(path)
     experiments = chosen.experiments
-    varied = [f.name for f in fields(Experiment) if len({getattr(e, f.name) for e in experiments}) > 1]
+    names = dict.fromkeys(f.name for e in experiments[:1] for f in fields(e))
+    varied = [name for name in names if len({getattr(e, name) for e in experiments}) > 1]
     rows = []
     for experiment in experiments:
         run = Run.of(experiment)
@@ -151,6 +154,8 @@ def results(path: str | Path | None = None) -> pd.DataFrame:
             row["seconds"] = run.summary["seconds"]
             if chosen.digits:
                 row |= chosen.test(run)
+            elif isinstance(experiment, InContextExperiment):
+                row |= outcome(run)
             else:
                 metrics = run.metrics
                 last = metrics[metrics.step == experiment.steps]

@@ -10,7 +10,7 @@ import torch
 
 from .. import __version__
 from ..errors import ArithlabError, TrainingFailed
-from .experiment import Experiment
+from .recipe import Recipe
 
 
 def choose_device(device: str = "auto") -> torch.device:
@@ -53,7 +53,7 @@ def conditions(device: torch.device) -> dict:
 
 
 @contextmanager
-def memory_errors_told(experiment: Experiment | None = None, asked: str = "") -> Iterator[None]:
+def memory_errors_told(experiment: Recipe | None = None, asked: str = "") -> Iterator[None]:
     """Running out of memory becomes TrainingFailed, which names the batch size and half of it.
 
     asked: what a model was asked, where nothing is trained; then an ArithlabError says what to ask instead.

@@ -27,12 +27,13 @@ from torch import Tensor
 
 from ..errors import ArithlabError, CannotWrite, CheckpointCorrupt, RunBusy, RunMissing, shorten
 from ..model.transformer import Transformer
-from .experiment import Experiment
+from .in_context import read_experiment
+from .recipe import Recipe
 
 KEPT_CHECKPOINTS = 2
 PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")  # the last: torch.save's zip archives
 CONDITIONS = ("device", "threads", "versions", "flags", "changed")  # of a summary: equal bytes need equal conditions
-WEIGHTS, EVALUATIONS = "final.safetensors", "evaluations.json"
+WEIGHTS, BEST, EVALUATIONS = "final.safetensors", "best.safetensors", "evaluations.json"
 FILES = ("config.json", "metrics.jsonl", WEIGHTS, "summary.json")  # what the manifest vouches for
 LIGHT = ("config.json", "metrics.jsonl", "summary.json", EVALUATIONS)  # and of a run recorded without its weights
 
@@ -99,16 +100,16 @@ def inside(path: Path) -> Path:
 class Run:
     """What an experiment left behind, or is leaving. `Run.of(experiment)` names it, `find_run(text)` looks it up."""
 
-    def __init__(self, path: Path, experiment: Experiment):
+    def __init__(self, path: Path, experiment: Recipe):
         self.path, self.experiment = path, experiment
 
     def __repr__(self) -> str:
         e = self.experiment
         state = "finished" if self.finished else "not finished"
-        return f"Run {self.id}: {e.task}, {e.train}, {e.positions}, {e.size}, seed {e.seed} ({state})"
+        return f"Run {self.id}: {e.title}, {e.size}, seed {e.seed} ({state})"
 
     @classmethod
-    def of(cls, experiment: Experiment, *, light: bool = True) -> "Run":
+    def of(cls, experiment: Recipe, *, light: bool = True) -> "Run":
         """The run of an experiment: the recorded one where there is one, else the folder under runs/.
 
         light: whether one that was recorded without its weights will do, where there is no other.
@@ -129,8 +130,8 @@ class Run:
         try:
             digests = self.sha256
             config = json.loads((self.path / "config.json").read_text())
-            same = Experiment.from_json(config) == self.experiment
-            whole = set(digests) in (set(FILES), {*FILES, EVALUATIONS}, set(LIGHT))
+            same = read_experiment(config) == self.experiment
+            whole = set(digests) - {BEST, EVALUATIONS} == set(FILES) or set(digests) == set(LIGHT)
             return same and whole and all(digest(self.path / name) == digests[name] for name in digests)
         except (OSError, ValueError, KeyError, TypeError, ArithlabError):
             return False
@@ -164,7 +165,8 @@ class Run:
     def metrics(self) -> pd.DataFrame:
         """The training curve: columns step, loss, digits, exact_match, agreement (fractions).
 
-        `attrs["stopped"]` is the step at which the loss was no number, where there was one.
+        In context: step, loss, set, exact_match, and by_shots and losses, a list each. `attrs["stopped"]` is the step
+        at which the loss was no number, where there was one.
         """
         rows, stopped = [], None
         with contextlib.suppress(FileNotFoundError), (self.path / "metrics.jsonl").open() as file:
@@ -172,9 +174,14 @@ class Run:
                 record = json.loads(line)
                 stopped = record["step"] if record["loss"] is None else None
                 rows += [{"step": record["step"], "loss": record["loss"], **row} for row in record["rows"]]
-        frame = pd.DataFrame(rows, columns=["step", "loss", "digits", "exact_match", "agreement"])
+        frame = pd.DataFrame(rows, columns=["step", "loss", *self.experiment.MEASURED])
         frame.attrs |= {} if stopped is None else {"stopped": stopped}
         return frame
+
+    @property
+    def best_step(self) -> int | None:
+        """The step whose weights are kept beside the last ones (in context), going by the training curve."""
+        return self.experiment.best_step(self.metrics)
 
     @property
     def summary(self) -> dict:
@@ -202,13 +209,21 @@ class Run:
     @cached_property
     def model(self) -> Transformer:
         """The trained model, in evaluation mode, on the CPU."""
+        return self._model(WEIGHTS)
+
+    @cached_property
+    def best_model(self) -> Transformer:
+        """The model at its best step, where the run kept one (in context), else the trained one."""
+        return self._model(BEST) if BEST in self.sha256 else self.model
+
+    def _model(self, name: str) -> Transformer:
         self.check_weights()
-        tensors, _ = read_tensors(self.path / WEIGHTS)
+        tensors, _ = read_tensors(self.path / name)
         model = self.experiment.model().eval()
         try:
             model.load_state_dict(tensors, strict=not self.experiment.shape.tied)
         except RuntimeError as error:
-            raise CheckpointCorrupt(f"{self.path / WEIGHTS} does not fit the run's config.json.") from error
+            raise CheckpointCorrupt(f"{self.path / name} does not fit the run's config.json.") from error
         return model
 
     @contextlib.contextmanager
@@ -253,7 +268,7 @@ class Run:
         """Write weights and summary, then the manifest that makes the run a finished one."""
         write_tensors(self.path / WEIGHTS, tensors, {"experiment": self.id})
         write_file(self.path / "summary.json", json.dumps(summary, indent=1))
-        digests = {name: digest(self.path / name) for name in FILES}
+        digests = {name: digest(self.path / name) for name in (*FILES, BEST) if (self.path / name).exists()}
         write_file(self.path / "manifest.json", json.dumps({"run": self.id, "sha256": digests}, indent=1))
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
 
@@ -283,7 +298,7 @@ def find_run(text: str | Path) -> Run:
 
 def _read_run(folder: Path) -> Run:
     try:
-        experiment = Experiment.from_json(json.loads((folder / "config.json").read_text()))
+        experiment = read_experiment(json.loads((folder / "config.json").read_text()))
     except (OSError, ValueError, ArithlabError) as error:
         if isinstance(error, NotADirectoryError):
             read_tensors(folder)  # a file: says so where it is no checkpoint, or a pickle

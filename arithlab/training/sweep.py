@@ -23,9 +23,9 @@ import torch
 
 from ..errors import ArithlabError, PackageMissing, RunBusy, shorten
 from .estimate import duration, work
-from .experiment import Experiment
 from .fit import Progress, train
 from .grids import LOG, Grid, read_grid, results
+from .in_context import read_experiment
 from .runs import Run, inside, output_folder, write_file
 
 ATTEMPTS = 3  # at a job whose worker process died
@@ -84,7 +84,7 @@ def do(config: dict, out: str, threads: int | None, stop: str, test: tuple[tuple
         if threads:
             torch.set_num_threads(threads)
         grid, start = Grid([], *test), time.perf_counter()
-        run = Run.of(Experiment.from_json(config))
+        run = Run.of(read_experiment(config))
         if run.finished and not grid.tested(run):
             run = Run.of(run.experiment, light=False)
 
@@ -133,7 +133,7 @@ def _watch(jobs: dict, count: Callable[[], int]) -> None:
         if left and done:
             rest = seconds / done * max(sum(left.values()) / max(1, count()), *left.values())
             words += f"; about {duration(rest)} left"
-        label = f"{experiment.task}, {experiment.positions}, seed {experiment.seed}"
+        label = f"{experiment.title}, seed {experiment.seed}"
         _say(f"[{number}/{len(jobs)}] {experiment.id} {label}: {words}")
 
 

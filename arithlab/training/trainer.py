@@ -18,8 +18,8 @@ from torch.func import functional_call
 from ..arithmetic import batches
 from ..errors import ArithlabError
 from ..model.positions import Layout
-from .experiment import Experiment
 from .muon import Muon
+from .recipe import Recipe
 
 DROPOUT = 3  # random stream of a seed, beside those of batches: dropout and random positions
 WARM_STEPS = 3  # eager steps before a GPU step is captured
@@ -36,7 +36,7 @@ def choose_precision(precision: str, device: torch.device) -> str:
 class Trainer:
     """Models and optimisers of an experiment, for its own seed or for all of `seeds` together."""
 
-    def __init__(self, experiment: Experiment, device: torch.device, seeds: Sequence[int] = ()):
+    def __init__(self, experiment: Recipe, device: torch.device, seeds: Sequence[int] = ()):
         e = self.experiment = experiment
         self.device, self.seeds = device, tuple(seeds) or (e.seed,)
         self.precision = choose_precision(e.precision, device)
@@ -71,8 +71,7 @@ class Trainer:
             chosen = [self.parameters[n] for n in matrices]
             self.optimizers.append(Muon(chosen, lr=rate(e.matrix_lr), momentum=0.95, weight_decay=e.weight_decay))
         self.peaks = [e.lr, e.matrix_lr]
-        made = (e.task_, e.train_domain, e.format_, e.batch)
-        self.batches = [batches.TrainingBatches(*made, seed, e.pairs) for seed in self.seeds]
+        self.batches = [e.training_batches(seed) for seed in self.seeds]
         self.graphs: dict[tuple, _Graph] | None = {} if on_gpu and not self.models[0].draws else None
 
     def _stack(self) -> None:
