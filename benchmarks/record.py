@@ -1,6 +1,6 @@
 """Record the finished runs of a grid: `python benchmarks/record.py grids/NAME.toml [--weights SEED ...]`.
 
-With a [test] the table of results goes to outputs/reference/NAME.csv. Without, or where --weights is given, every run
+With a [test], and in context, the table of results goes to outputs/reference/NAME.csv. Otherwise, or where --weights is given, every run
 is copied to outputs/reference, with its curve and what was measured of it; with weights for the seeds named only.
 """
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from arithlab.errors import ArithlabError
 from arithlab.training.grids import read_grid, results
+from arithlab.training.in_context import InContextExperiment
 from arithlab.training.remember import record
 from arithlab.training.runs import Run, reference_folder, write_file
 
@@ -24,9 +25,10 @@ def main() -> int:
     missing = [e for e in grid.experiments if not Run.of(e).finished]
     if missing:
         raise ArithlabError(f"{len(missing)} runs of {given.grid} are not finished: `arithlab sweep` it first.")
-    if grid.digits:
+    table = grid.digits or isinstance(grid.experiments[0], InContextExperiment)
+    if table:
         write_file(reference_folder() / f"{given.grid.stem}.csv", results(given.grid).to_csv(index=False))
-    if given.weights is not None or not grid.digits:
+    if given.weights is not None or not table:
         seeds = [0, 1] if given.weights is None else given.weights
         for experiment in grid.experiments:
             record(Run.of(experiment), weights=experiment.seed in seeds)

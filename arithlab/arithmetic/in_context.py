@@ -26,6 +26,27 @@ def is_prime(p: int) -> bool:
     return p > 1 and all(p % d for d in range(2, int(p**0.5) + 1))
 
 
+def logarithms(p: int) -> tuple[np.ndarray, int]:
+    """Discrete logarithms of 0 ... p - 1 (not a number for 0), and their base, the largest primitive root.
+
+    That root is 27 for p = 29, as in the paper. Multiplying mod p adds them mod p - 1. p must be an odd prime.
+
+    >>> logarithms(5)
+    (array([nan,  0.,  3.,  1.,  2.]), 3)
+    """
+    if not is_prime(p) or p < 3:
+        raise ArithlabError(f"p {p} has no logarithms: they need an odd prime, such as 5, 7, 11 or 29.")
+    for g in range(p - 1, 0, -1):
+        powers = [1]
+        while (power := powers[-1] * g % p) != 1:
+            powers.append(power)
+        if len(powers) == p - 1:
+            break
+    out = np.full(p, np.nan)
+    out[powers] = np.arange(p - 1)
+    return out, g
+
+
 @dataclass(frozen=True, kw_only=True)
 class InContext:
     """What sequences are made of. alpha: the share of inputs that training uses. shots: examples before the question.

@@ -13,7 +13,7 @@ import filelock
 
 from .. import __version__
 from ..errors import CannotWrite, RunMissing
-from .runs import EVALUATIONS, FILES, LIGHT, WEIGHTS, Run, digest, output_folder, reference_folder, write_file
+from .runs import BEST, EVALUATIONS, FILES, LIGHT, WEIGHTS, Run, digest, output_folder, reference_folder, write_file
 
 MEASURED = "measured.json"
 PATIENCE = 10  # seconds that one process waits for another to write down what it measured
@@ -39,7 +39,9 @@ def record(run: Run, *, weights: bool) -> Run:
     if not run.finished or not (weights or measured):
         raise RunMissing(f"run {run.id} is not finished, or nothing was measured that could stand for its weights.")
     names = [name for name in FILES if weights or name in LIGHT]
-    for name in [*names, *(["final.sha256"] if weights else [])]:
+    names += [BEST] if weights and BEST in run.sha256 else []
+    beside = [str(Path(name).with_suffix(".sha256")) for name in names if name in (WEIGHTS, BEST)]
+    for name in [*names, *beside]:
         write_file(made.path / name, (run.path / name).read_bytes())
     if measured:
         write_file(made.path / EVALUATIONS, json.dumps({"found": measured}, indent=0))

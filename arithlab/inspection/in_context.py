@@ -1,0 +1,204 @@
+"""What an in-context model does: which algorithm explains its answers, and what it believes of the task."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ..arithmetic.batches import stream
+from ..arithmetic.in_context import SETS, SOLVERS, answers, is_prime, posterior, tokens
+from ..errors import ArithlabError, UnknownName, shorten
+from ..model.transformer import Probe
+from ..training.in_context import InContextExperiment
+from ..training.runs import Run
+from ..training.shots import check_in_context, logits
+
+NOISE = 14  # random stream of a seed: which labels are corrupted, and by how much
+Examples = Sequence[tuple[int, int, int]]
+
+
+def algorithms(run: Run, which: str = "ood test", *, n: int = 500, best: bool = False) -> pd.DataFrame:
+    """How much of a model the two exact solvers explain, by number of shots.
+
+    Questions fall into three kinds: `ratio` (a multiple of one example is asked), `regression` (only a combination of
+    several examples gives the answer) and `open` (the examples do not determine it). Columns: shots, kind, share of the
+    questions, exact_match of the model on them, and chance. A model that uses ratio matching alone is right on the
+    first kind and at chance on the second. (2406.02550, section 5.)
+    """
+    e = check_in_context(run)
+    if which not in SETS:
+        raise UnknownName("test set", which, SETS)
+    made = e.made.test(which, n, e.seed)
+    said = logits(_model(run, best), made).argmax(-1).cpu().numpy()
+    x, y, z = _columns(made)
+    rows = []
+    for k in range(e.shots + 1):
+        upto = x[:, : k + 1], y[:, : k + 1], z[:, : k + 1]
+        ratio, regression = (SOLVERS[name](*upto, e.p) >= 0 for name in SOLVERS)
+        hits = said[:, k] == z[:, k]
+        for kind, here in (("ratio", ratio), ("regression", regression & ~ratio), ("open", ~regression)):
+            right = hits[here].mean() if here.any() else np.nan
+            rows.append({"shots": k, "kind": kind, "share": here.mean(), "exact_match": right, "chance": 1 / e.p})
+    return pd.DataFrame(rows)
+
+
+def answer_examples(run: Run, examples: Examples, question: tuple[int, int], *, best: bool = False) -> pd.DataFrame:
+    """What a model answers after examples (x, y, z), beside what the examples prove: one row per number below p.
+
+    Columns: z, model (its probability) and exact (the share of the tasks that agree with all examples; 0 throughout
+    where none does).
+    """
+    e = _checked(run, examples)
+    (x, y) = _pair(question, e.p)
+    shares = _asked(run, examples, np.array([[x, y]]), best)[0]
+    a, b = np.indices((e.p, e.p))
+    exact = np.bincount(((a * x + b * y) % e.p).ravel(), exact_belief(e.p, examples).ravel(), e.p)
+    return pd.DataFrame({"z": range(e.p), "model": shares, "exact": exact})
+
+
+def exact_belief(p: int, examples: Examples) -> np.ndarray:
+    """The share of belief in every task (a, b) after the examples, from a uniform prior: (p, p); 0 if none agrees."""
+    x, y, z = np.array(examples, dtype=np.int64).reshape(-1, 3).T[:, None]
+    return posterior(x, y, z, p)[0]
+
+
+def belief(run: Run, examples: Examples, *, best: bool = False) -> np.ndarray:
+    """The model's belief in every task (a, b) after the examples, read off its answers to all questions: (p, p).
+
+    Two tasks agree on p - 1 of the p^2 - 1 questions that are not (0, 0). So the mean probability m that the
+    model gives to the answers of a task holds its belief w in that task, and 1/(p + 1) of its belief in all others:
+    w = (m - 1/(p + 1)) (p + 1)/p. It sums to 1 and is exact for every model that answers by a mixture of tasks;
+    negative values say that this one does not. p must be a prime.
+    """
+    e = _checked(run, examples)
+    if not is_prime(e.p):
+        raise ArithlabError(f"p {e.p} is no prime: two tasks may agree on more questions, and beliefs are not unique.")
+    x, y = (side.ravel()[1:] for side in np.indices((e.p, e.p)))
+    shares = _asked(run, examples, np.stack([x, y], 1), best)  # (p^2 - 1, p)
+    a, b = np.indices((e.p, e.p)).reshape(2, -1, 1)
+    mean = shares[np.arange(len(x)), (a * x + b * y) % e.p].mean(-1).reshape(e.p, e.p)
+    return (mean - 1 / (e.p + 1)) * (e.p + 1) / e.p
+
+
+def shot_grid(run: Run, task: tuple[int, int], shots: Sequence[int], *, best: bool = False) -> pd.DataFrame:
+    """Every question (x, y) after so many examples of a task: columns shots, x, y, right, ratio, regression.
+
+    right: whether the model answers it; ratio, regression: whether that solver can. The examples are training inputs,
+    the same first ones throughout. (Figure 5 of 2406.02550.)
+    """
+    e = check_in_context(run)
+    examples = examples_of(e, task, max(shots))
+    x, y = (side.ravel() for side in np.indices((e.p, e.p)))
+    truth, frames = (task[0] * x + task[1] * y) % e.p, []
+    for k in shots:
+        given = examples[:k]
+        said = _asked(run, given, np.stack([x, y], 1), best).argmax(-1)
+        rows = np.broadcast_to(np.array(given, np.int64).reshape(-1, 3), (len(x), k, 3))
+        upto = [np.concatenate([rows[..., i], end[:, None]], 1) for i, end in enumerate((x, y, truth))]
+        knows = {name.split()[-1]: SOLVERS[name](*upto, e.p) >= 0 for name in SOLVERS}
+        frame = {"shots": k, "x": x, "y": y, "right": said == truth}
+        frames.append(pd.DataFrame(frame | {"ratio": knows["matching"], "regression": knows["regression"]}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def examples_of(e: InContextExperiment, task: tuple[int, int], count: int) -> list[tuple[int, int, int]]:
+    """`count` examples (x, y, z) of a task, on training inputs in the experiment's own order."""
+    a, b = _pair(task, e.p, "task")
+    inputs = e.made.inputs(e.seed)[0]
+    if not 0 <= count <= min(e.shots, len(inputs)):
+        raise ArithlabError(f"{count} examples: allowed are 0 to {min(e.shots, len(inputs))} for {e.title}.")
+    return [(x, y, (a * x + b * y) % e.p) for x, y in inputs[:count].tolist()]
+
+
+def label_noise(run: Run, which: str = "ood train", *, n: int = 500, best: bool = False) -> pd.DataFrame:
+    """Accuracy at the last question where some labels z in the context are wrong: columns corrupted, exact_match.
+
+    For each number of corrupted examples, from none to all, as many random ones in every sequence have a random
+    other z. (Figure 24 of 2406.02550.)
+    """
+    e = check_in_context(run)
+    x, y, z = _columns(e.made.test(which, n, e.seed))
+    rng, rows = stream(e.seed, NOISE), []
+    order = rng.permuted(np.tile(np.arange(e.shots), (n, 1)), axis=1)
+    wrong = (z[:, :-1] + rng.integers(1, e.p, size=(n, e.shots))) % e.p
+    for count in range(e.shots + 1):
+        noisy = z.copy()
+        noisy[:, :-1] = np.where(order < count, wrong, z[:, :-1])
+        said = logits(_model(run, best), tokens(x, y, noisy))[:, -1].argmax(-1).cpu().numpy()
+        rows.append({"corrupted": count, "exact_match": (said == z[:, -1]).mean()})
+    return pd.DataFrame(rows)
+
+
+def task_accuracy(run: Run, which: str = "ood test", *, n: int = 20, best: bool = False) -> pd.DataFrame:
+    """Accuracy at the last question for every task of a set on its own: columns a, b, pre_trained, exact_match."""
+    e = check_in_context(run)
+    inside, unseen = which.startswith("id"), which.endswith("test")
+    tasks, inputs = e.made.chosen(e.seed)[not inside], e.made.inputs(e.seed)[unseen]
+    rng, rows = stream(e.seed, NOISE, 1), []
+    for task in tasks:
+        picks = np.stack([rng.permutation(np.resize(np.arange(len(inputs)), e.shots + 1)) for _ in range(n)])
+        xy = inputs[picks]
+        z = answers(np.broadcast_to(task, (n, 2)), xy, e.p)
+        said = logits(_model(run, best), tokens(xy[..., 0], xy[..., 1], z))[:, -1].argmax(-1).cpu().numpy()
+        a, b = task.tolist()
+        rows.append({"a": a, "b": b, "pre_trained": inside, "exact_match": (said == z[:, -1]).mean()})
+    return pd.DataFrame(rows)
+
+
+def recording(run: Run, examples: Examples, questions: np.ndarray, *, best: bool = False) -> dict:
+    """What a model holds while it reads examples and then each question (x, y): tensors by (site, layer) and, at
+    ("attention", layer), the attention weights (N, H, T, T).
+
+    questions: (N, 2). The last two tokens are x and y. See `model.transformer.SITES` for the shapes.
+    """
+    kept = {}
+
+    def look(site: str, layer: int, x: torch.Tensor) -> torch.Tensor:
+        kept[site, layer] = x
+        return x
+
+    probe = Probe(edit=look)
+    _asked(run, examples, questions, best, probe)
+    return kept | {("attention", layer): weights for layer, weights in enumerate(probe.attention)}
+
+
+def _asked(run: Run, examples: Examples, questions: np.ndarray, best: bool, probe: Probe | None = None) -> np.ndarray:
+    """The probability of every answer to each question (N, 2) after the examples: (N, p)."""
+    rows = np.broadcast_to(np.array(examples, np.int64).reshape(-1, 3), (len(questions), len(examples), 3))
+    x, y = (np.concatenate([rows[..., i], questions[:, i : i + 1]], 1) for i in (0, 1))
+    z = np.concatenate([rows[..., 2], np.zeros((len(questions), 1), np.int64)], 1)  # the last z is not read
+    return logits(_model(run, best), tokens(x, y, z), probe)[:, -1].softmax(-1).double().cpu().numpy()
+
+
+def _model(run: Run, best: bool):
+    return run.best_model if best else run.model
+
+
+def _columns(made) -> np.ndarray:
+    """x, y and z of sequences: int (3, N, K)."""
+    return made.ids.reshape(len(made.ids), -1, 3).astype(np.int64).transpose(2, 0, 1)
+
+
+def _checked(run: Run, examples: Examples) -> InContextExperiment:
+    e = check_in_context(run)
+    for example in examples:
+        numbers = tuple(example) if isinstance(example, (tuple, list)) else ()
+        if len(numbers) != 3 or not all(_is_number(number, e.p) for number in numbers):
+            raise ArithlabError(
+                f"example {shorten(example)}: write (x, y, z), each a whole number from 0 to {e.p - 1}."
+            )
+    e.check_shots(len(examples))
+    return e
+
+
+def _pair(pair: tuple[int, int], p: int, what: str = "question") -> tuple[int, int]:
+    numbers = tuple(pair) if isinstance(pair, (tuple, list)) else ()
+    if len(numbers) != 2 or not all(_is_number(number, p) for number in numbers):
+        names = "(a, b)" if what == "task" else "(x, y)"
+        raise ArithlabError(f"{what} {shorten(pair)}: write {names}, each a whole number from 0 to {p - 1}.")
+    return numbers
+
+
+def _is_number(number: object, p: int) -> bool:
+    return isinstance(number, (int, np.integer)) and not isinstance(number, bool) and 0 <= number < p
