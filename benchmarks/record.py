@@ -1,7 +1,8 @@
 """Record the finished runs of a grid: `python benchmarks/record.py grids/NAME.toml [--weights SEED ...]`.
 
-With a [test], and in context, the table of results goes to outputs/reference/NAME.csv. Otherwise, or where --weights is given, every run
-is copied to outputs/reference, with its curve and what was measured of it; with weights for the seeds named only.
+With a [test], and in context, the table of results goes to outputs/reference/NAME.csv. Otherwise, or where --weights
+is given, every run is copied to outputs/reference, with its curve and what was measured of it; with weights for the
+seeds named only.
 """
 
 import argparse

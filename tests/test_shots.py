@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from training_fixtures import advance, result
+from training_fixtures import CONTEXT, advance, result
 
 import arithlab as al
 from arithlab.errors import ArithlabError, ConfigError
@@ -17,29 +17,14 @@ from arithlab.training.grids import grid, results
 from arithlab.training.in_context import InContextExperiment, read_experiment
 from arithlab.training.runs import BEST, Run, find_run
 
-SMALL = InContextExperiment(p=5, tasks=8, alpha=0.6, shots=6, size="1-2-16", steps=40, batch=16, warmup=5)
-
-
-@pytest.fixture(scope="module")
-def learner(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ARITHLAB_OUT", str(tmp_path_factory.mktemp("learner")))
-        patch.setenv("ARITHLAB_QUIET", "1")
-        return train(SMALL)
-
-
-@pytest.fixture
-def out(tmp_path, monkeypatch):
-    monkeypatch.setenv("ARITHLAB_OUT", str(tmp_path))
-    monkeypatch.setenv("ARITHLAB_QUIET", "1")
-    return tmp_path
+pytest_plugins = ["training_fixtures"]
 
 
 def test_a_description_comes_back_from_json_and_no_two_kinds_share_an_id():
-    assert read_experiment(json.loads(json.dumps(SMALL.to_json()))) == SMALL
+    assert read_experiment(json.loads(json.dumps(CONTEXT.to_json()))) == CONTEXT
     assert read_experiment(Experiment().to_json()) == Experiment()
     assert InContextExperiment().id != Experiment().id
-    assert SMALL.id == SMALL.with_().id != SMALL.with_(shared=True).id
+    assert CONTEXT.id == CONTEXT.with_().id != CONTEXT.with_(shared=True).id
     faithful = InContextExperiment.faithful()
     parameters = sum(p.numel() for p in faithful.model().parameters())
     # 12 C^2 per block, the tied embedding of 29 numbers, 9 scales of LayerNorms
@@ -62,16 +47,16 @@ def test_a_description_comes_back_from_json_and_no_two_kinds_share_an_id():
 )
 def test_what_cannot_be_trained_is_told_in_a_sentence(changes, hint):
     with pytest.raises(ConfigError) as told:
-        SMALL.with_(**changes)
+        CONTEXT.with_(**changes)
     assert hint in str(told.value)
 
 
 def test_more_shots_than_learned_positions_are_refused():
-    learned = SMALL.with_(positions="learned")
+    learned = CONTEXT.with_(positions="learned")
     learned.check_shots(6)
     with pytest.raises(ArithlabError, match="7 shots need 23 positions and this model has 20"):
         learned.check_shots(7)
-    SMALL.check_shots(500)
+    CONTEXT.check_shots(500)
 
 
 def test_training_logs_every_set_and_keeps_the_best_weights(learner):
@@ -81,29 +66,29 @@ def test_training_logs_every_set_and_keeps_the_best_weights(learner):
     assert learner.best_step == best.step
     assert find_run(learner.path).finished
     assert BEST in learner.sha256
-    for model, step in ((learner.best_model, learner.best_step), (learner.model, SMALL.steps)):
+    for model, step in ((learner.best_model, learner.best_step), (learner.model, CONTEXT.steps)):
         logged = learner.metrics[learner.metrics.step == step].set_index("set")
-        for row in shots.follow(SMALL)(model):
+        for row in shots.follow(CONTEXT)(model):
             assert row["exact_match"] == pytest.approx(logged.exact_match[row["set"]], abs=0.01)
             assert row["by_shots"] == pytest.approx(logged.by_shots[row["set"]], abs=0.02)
 
 
 def test_an_interrupted_training_ends_in_the_same_bytes(learner, out):
-    advance(SMALL, 15)
-    advance(SMALL, 9)
-    again = train(SMALL)
+    advance(CONTEXT, 15)
+    advance(CONTEXT, 9)
+    again = train(CONTEXT)
     assert result(again) == result(learner)
     assert (again.path / BEST).read_bytes() == (learner.path / BEST).read_bytes()
 
 
 def test_a_run_with_damaged_best_weights_is_not_finished(out):
-    run = train(SMALL.with_(steps=4))
+    run = train(CONTEXT.with_(steps=4))
     (run.path / BEST).write_bytes((run.path / BEST).read_bytes()[:-1] + b"x")
     assert not Run(run.path, run.experiment).finished
 
 
 def test_seeds_trained_together_learn_what_they_learn_alone(out):
-    brief = SMALL.with_(steps=6)
+    brief = CONTEXT.with_(steps=6)
     for _ in fit(brief, seeds=(0, 1)):
         pass
     together = [Run.of(brief.with_(seed=seed)).model.embedding.weight for seed in (0, 1)]
@@ -115,7 +100,7 @@ def test_seeds_trained_together_learn_what_they_learn_alone(out):
 
 def test_accuracy_by_shots_is_what_the_model_says_one_question_at_a_time(learner):
     table = shots.by_shots(learner, "id test", n=20)
-    made = SMALL.made.test("id test", 20, SMALL.seed)
+    made = CONTEXT.made.test("id test", 20, CONTEXT.seed)
     hits = np.zeros((20, 7))
     for row in range(20):
         for k in range(7):
@@ -157,4 +142,4 @@ def test_what_asks_for_sums_says_what_the_run_learned(learner):
     with pytest.raises(ArithlabError, match="test set"):
         shots.by_shots(learner, "ood")
     with pytest.raises(AttributeError):
-        _ = SMALL.nothing_of_the_kind
+        _ = CONTEXT.nothing_of_the_kind

@@ -13,6 +13,7 @@ import torch
 
 from arithlab import Experiment, train
 from arithlab.training.fit import fit
+from arithlab.training.in_context import InContextExperiment
 
 SETTINGS = {
     "optimizer": "muon", "lr": 3e-3, "matrix_lr": 0.02, "weight_decay": 0.1, "warmup": 20, "schedule": "linear",
@@ -26,6 +27,8 @@ UNPADDED = Experiment(
 )  # fmt: skip
 # learns nothing in so short a time, but passes through everything that a long training does
 BRIEF = Experiment(train="D_1+D_2", format="padded 2", size="1-2-16", steps=40, batch=16, dropout=0.1, seed=1)
+# tasks in context: knows some of its training answers
+CONTEXT = InContextExperiment(p=5, tasks=8, alpha=0.6, shots=6, size="1-2-16", steps=40, batch=16, warmup=5)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -66,6 +69,12 @@ def unpadded(zoo):
 def brief(zoo):
     """What BRIEF leaves behind when nothing interrupts it."""
     return _trained(BRIEF, zoo)
+
+
+@pytest.fixture(scope="session")
+def learner(zoo):
+    """A run in context."""
+    return _trained(CONTEXT, zoo)
 
 
 def _trained(experiment, folder):
