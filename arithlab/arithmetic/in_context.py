@@ -52,8 +52,9 @@ class InContext:
     """What sequences are made of. alpha: the share of inputs that training uses. shots: examples before the question.
 
     rule: how the tasks are chosen; rectangular ones share coefficients: with (a, b) also (a, b'), (a', b), (a', b').
-    shared: whether all sequences of a batch have the same inputs in the same order, each task as often as any other;
-    else every sequence draws its own task and inputs.
+    shared: whether all sequences of a training batch have the same inputs in the same order, without repeats, and each
+    task as often as any other; else every sequence draws its own task and its own inputs, independently, so that an
+    input may come again. Test sequences have no repeats where there are inputs enough.
 
     >>> made = InContext(p=11, tasks=64, alpha=0.7, shots=15)
     >>> made.batch(seed=0, step=0, count=128).ids.shape
@@ -110,8 +111,11 @@ class InContext:
             each = tasks[np.arange(count) % len(tasks)]
             if count < len(tasks):  # then tasks take turns, at random
                 each = tasks[rng.permutation(len(tasks))[:count]]
-            return self._sequences(each, inputs, rng, shared=True)
-        return self._sequences(tasks[rng.integers(len(tasks), size=count)], inputs, rng, shared=False)
+            order = _orders(rng, 1, len(inputs), self.shots + 1)
+        else:
+            each = tasks[rng.integers(len(tasks), size=count)]
+            order = rng.integers(len(inputs), size=(count, self.shots + 1))
+        return self._sequences(each, inputs[order])
 
     def test(self, which: str, count: int, seed: int = 0) -> Tokens:
         """`count` test sequences: tasks in or out of pre-training (id, ood), inputs of training or testing."""
@@ -122,14 +126,11 @@ class InContext:
         if not len(tasks):
             raise ArithlabError(f"all {self.p**2} tasks are for pre-training: none is left for {which!r}; take fewer.")
         rng = stream(seed, TEST, SETS.index(which))
-        return self._sequences(tasks[rng.integers(len(tasks), size=count)], inputs, rng, shared=False)
+        each = tasks[rng.integers(len(tasks), size=count)]
+        return self._sequences(each, inputs[_orders(rng, count, len(inputs), self.shots + 1)])
 
-    def _sequences(self, tasks: np.ndarray, inputs: np.ndarray, rng: np.random.Generator, shared: bool) -> Tokens:
-        rows = 1 if shared else len(tasks)
-        # without repeats where there are inputs enough
-        rounds = np.tile(np.arange(len(inputs)), (rows, 1 + self.shots // len(inputs), 1))
-        fresh = rng.permuted(rounds, axis=2).reshape(rows, -1)[:, : self.shots + 1]
-        xy = inputs[np.broadcast_to(fresh, (len(tasks), self.shots + 1))]
+    def _sequences(self, tasks: np.ndarray, xy: np.ndarray) -> Tokens:
+        xy = np.broadcast_to(xy, (len(tasks), *xy.shape[1:]))
         return tokens(xy[..., 0], xy[..., 1], answers(tasks, xy, self.p))
 
 
@@ -148,6 +149,12 @@ def tokens(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> Tokens:
     ids = np.stack([x, y, z], -1).reshape(N, 3 * K).astype(np.uint8)
     role = np.tile([ROLE["a"], ROLE["b"], ROLE["c"]], K)[None]
     return Tokens(ids, role, np.repeat(np.arange(K), 3)[None], role == ROLE["c"])
+
+
+def _orders(rng: np.random.Generator, rows: int, count: int, length: int) -> np.ndarray:
+    """Random indices below `count`, (rows, length): none comes again before all have come."""
+    rounds = np.tile(np.arange(count), (rows, 1 + (length - 1) // count, 1))
+    return rng.permuted(rounds, axis=2).reshape(rows, -1)[:, :length]
 
 
 def _pairs(numbers: np.ndarray, p: int) -> np.ndarray:

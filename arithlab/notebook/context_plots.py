@@ -1,0 +1,219 @@
+"""Figures of tasks in context: phases, curves by shots, beliefs over tasks, and circles."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from ..training.shots import LEARNED, NOTHING, PHASES
+from .maps import CYCLE
+from .plots import COLOURS, GREY, look, style
+
+SETS = {"id train": "known tasks, known inputs", "id test": "known tasks, new inputs"} | {
+    "ood train": "new tasks, known inputs",
+    "ood test": "new tasks, new inputs",
+}
+PHASE_COLOURS = dict(zip([*PHASES.values(), NOTHING], (*COLOURS[::-1], GREY), strict=True))
+PHASE_MARKS = dict(zip(PHASE_COLOURS, ("star", "triangle-up", "diamond", "square", "x"), strict=True))
+
+
+def phase_diagram(table: pd.DataFrame, *, title: str = "Phases by tasks and inputs") -> go.Figure:
+    """The phase of every run, one mark per seed, by number of tasks and share of inputs; from `results` of a grid."""
+    figure, tasks, alphas = go.Figure(), sorted(table.tasks.unique()), sorted(table.alpha.unique())
+    seeds = sorted(table.seed.unique())
+    shift = {seed: (k - (len(seeds) - 1) / 2) * 0.22 for k, seed in enumerate(seeds)}
+    said = []
+    for name in PHASE_COLOURS:
+        runs = table[table.phase == name]
+        figure.add_scatter(
+            x=[tasks.index(run.tasks) + shift[run.seed] for run in runs.itertuples()],
+            y=[alphas.index(alpha) for alpha in runs.alpha],
+            name=name,
+            mode="markers",
+            marker={"symbol": PHASE_MARKS[name], "size": 14, "color": PHASE_COLOURS[name]},
+            customdata=np.stack([runs[f"best_{which}"] * 100 for which in SETS] + [runs.seed], 1)
+            if len(runs)
+            else None,
+            hovertemplate="%{text}<br>"
+            + "<br>".join(f"{words}: %{{customdata[{k}]:.0f}} %" for k, words in enumerate(SETS.values()))
+            + f"<extra>{name}</extra>",
+        )
+        if len(runs):
+            cells = runs.groupby(["tasks", "alpha"]).size()
+            where = ", ".join(f"{n} at {task} tasks and alpha {alpha:g}" for (task, alpha), n in cells.items())
+            said.append(f"{name}: {where}")
+    figure.update_xaxes(title="tasks of pre-training", tickvals=list(range(len(tasks))), ticktext=list(map(str, tasks)))
+    figure.update_yaxes(
+        title="alpha: share of inputs", tickvals=list(range(len(alphas))), ticktext=[f"{a:g}" for a in alphas]
+    )
+    words = f"one mark per seed, {100 * LEARNED:.0f} % counts as learned, at the best step"
+    return style(figure, f"{title}, {words}. {'. '.join(said)}.", title=title, height=440)
+
+
+def stages(tables: Mapping[str, pd.DataFrame], *, title: str = "While they learn") -> go.Figure:
+    """Late accuracy on the four test sets over training, a panel per name; each table holds `shots.stages`."""
+    figure, said = make_subplots(1, len(tables), subplot_titles=list(tables), shared_yaxes=True), []
+    for column, (name, table) in enumerate(tables.items(), 1):
+        for index, (which, words) in enumerate(SETS.items()):
+            if which not in table:
+                continue
+            percent = 100 * table[which]
+            figure.add_scatter(
+                x=table.step,
+                y=percent,
+                name=words,
+                legendgroup=which,
+                showlegend=column == 1,
+                mode="lines+markers",
+                **look(index),
+                row=1,
+                col=column,
+            )
+            said.append(f"{name}, {words}: ends at {percent.iloc[-1]:.0f} %, at most {percent.max():.0f} %")
+        best = table.step[table["ood test"].idxmax()] if "ood test" in table else None
+        if best is not None:
+            figure.add_vline(x=best, line={"color": GREY, "dash": "dash", "width": 1}, row=1, col=column)
+    figure.update_xaxes(title="step")
+    figure.update_yaxes(title="accuracy (%)", range=[-4, 104], col=1)
+    return style(figure, f"{title}; dashed: the best step. {'. '.join(said)}.", title=title)
+
+
+def by_shots(
+    curves: Mapping[str, pd.Series], *, p: int, x: str = "examples before the question", title: str
+) -> go.Figure:
+    """Accuracies (fractions) by number of examples, a line each; chance 1/p dotted, names with `solver` dashed."""
+    figure, said = go.Figure(), []
+    for index, (name, curve) in enumerate(curves.items()):
+        percent, looks = 100 * np.asarray(curve, float), look(index)
+        if "solver" in name:
+            looks["line"] |= {"dash": "dash"}
+        figure.add_scatter(x=list(range(len(percent))), y=percent, name=name, mode="lines+markers", **looks)
+        said.append(f"{name}: {percent[0]:.0f} % at 0, {percent[-1]:.0f} % at {len(percent) - 1} {x}")
+    figure.add_hline(y=100 / p, line={"color": GREY, "dash": "dot", "width": 1}, annotation_text="chance")
+    figure.update_xaxes(title=x, dtick=1 if len(percent) < 20 else None)
+    figure.update_yaxes(title="accuracy (%)", range=[-4, 104])
+    return style(figure, f"{title}. {'. '.join(said)}.", title=title)
+
+
+def kinds(tables: Mapping[str, pd.DataFrame], *, title: str = "Which questions it can answer") -> go.Figure:
+    """Accuracy by shots on the questions that ratio matching knows, that only regression knows, and that are open."""
+    figure, said = make_subplots(1, len(tables), subplot_titles=list(tables), shared_yaxes=True), []
+    words = {"ratio": "a multiple of one example", "regression": "a combination of several", "open": "not determined"}
+    for column, (name, table) in enumerate(tables.items(), 1):
+        for index, (kind, called) in enumerate(words.items()):
+            here = table[(table.kind == kind) & (table.share > 0)]
+            figure.add_scatter(
+                x=here.shots,
+                y=100 * here.exact_match,
+                name=called,
+                legendgroup=kind,
+                showlegend=column == 1,
+                mode="lines+markers",
+                **look(index),
+                customdata=100 * here.share,
+                hovertemplate="%{x} shots: %{y:.0f} % of the %{customdata:.0f} % that are such"
+                + f"<extra>{called}</extra>",
+                row=1,
+                col=column,
+            )
+            if len(here):
+                last = here.iloc[-1]
+                said.append(f"{name}, {called}: {100 * last.exact_match:.0f} % after {last.shots} shots")
+        figure.add_hline(
+            y=100 * table.chance.iloc[0], line={"color": GREY, "dash": "dot", "width": 1}, row=1, col=column
+        )
+    figure.update_xaxes(title="examples before the question")
+    figure.update_yaxes(title="accuracy (%)", range=[-4, 104], col=1)
+    return style(figure, f"{title}. {'. '.join(said)}.", title=title)
+
+
+def beliefs(panels: Mapping[str, np.ndarray], *, title: str = "Which task is it?") -> go.Figure:
+    """Beliefs over tasks (p, p), a panel each: a down, b across."""
+    figure, said = make_subplots(1, len(panels), subplot_titles=list(panels), shared_yaxes=True), []
+    for column, (name, belief) in enumerate(panels.items(), 1):
+        figure.add_heatmap(
+            z=belief,
+            zmin=0,
+            zmax=1,
+            colorscale="Cividis",
+            showscale=column == len(panels),
+            xgap=1,
+            ygap=1,
+            hovertemplate="a = %{y}, b = %{x}: %{z:.2f}<extra>" + name + "</extra>",
+            row=1,
+            col=column,
+        )
+        if belief.max() > 0:
+            a, b = np.unravel_index(belief.argmax(), belief.shape)
+            said.append(f"{name}: {belief.max():.2f} for a = {a}, b = {b}")
+        else:
+            said.append(f"{name}: no task agrees with the examples")
+    figure.update_xaxes(title="b", dtick=1)
+    figure.update_yaxes(title="a", dtick=1, col=1)
+    return style(figure, f"{title} Most belief: {'; '.join(said)}.", title=title, height=360)
+
+
+def shot_grids(table: pd.DataFrame, *, title: str = "What it can answer, and what ratio matching could") -> go.Figure:
+    """Every question after 1, 2, ... examples, from `inspection.in_context.shot_grid`: a panel for each number."""
+    shots = table.shots.unique()
+    figure = make_subplots(1, len(shots), subplot_titles=[f"{k} examples" for k in shots], shared_yaxes=True)
+    said = []
+    names = {
+        0: "wrong",
+        1: "right, ratio matching could",
+        2: "right, only a combination gives it",
+        3: "right, by chance?",
+    }
+    colours = ("rgba(128,128,128,0.25)", COLOURS[0], COLOURS[1], COLOURS[3])
+    steps = [(k / 4, colours[k]) for k in range(4)] + [((k + 1) / 4, colours[k]) for k in range(4)]
+    for column, k in enumerate(shots, 1):
+        here = table[table.shots == k]
+        code = np.select([~here.right, here.ratio, here.regression], [0, 1, 2], 3)
+        grid = here.assign(code=code).pivot(index="y", columns="x", values="code")
+        figure.add_heatmap(
+            z=grid.to_numpy(),
+            zmin=-0.5,
+            zmax=3.5,
+            colorscale=sorted(steps, key=lambda step: (step[0], colours.index(step[1]))),
+            showscale=column == len(shots),
+            colorbar={"tickvals": [0, 1, 2, 3], "ticktext": names},
+            xgap=1,
+            ygap=1,
+            hovertemplate="x = %{x}, y = %{y}<extra></extra>",
+            row=1,
+            col=column,
+        )
+        counts = ", ".join(f"{(code == value).sum()} {words}" for value, words in enumerate(names))
+        said.append(f"after {k} examples: {counts}")
+    figure.update_xaxes(title="x", dtick=1)
+    figure.update_yaxes(title="y", dtick=1, col=1)
+    return style(figure, f"{title}. {'. '.join(said)}.", title=title, height=360)
+
+
+def circles(panels: Mapping[str, pd.DataFrame], *, by: str = "log_x", title: str = "Circles of circles") -> go.Figure:
+    """The first two principal components of heads, coloured by a logarithm; from `circles.head_components`."""
+    figure, said = make_subplots(1, len(panels), subplot_titles=list(panels)), []
+    for column, (name, table) in enumerate(panels.items(), 1):
+        known = table.dropna(subset=["log_x", "log_y"])
+        figure.add_scatter(
+            x=known.pc1,
+            y=known.pc2,
+            mode="markers+text",
+            text=known[by].astype(int),
+            textposition="top center",
+            textfont={"size": 9},
+            marker={"color": known[by], "colorscale": CYCLE, "size": 8, "line": {"width": 0.5, "color": GREY}},
+            customdata=known[["x", "y", "log_x", "log_y"]],
+            hovertemplate="x %{customdata[0]}, y %{customdata[1]}<br>logarithms %{customdata[2]}, %{customdata[3]}"
+            "<extra></extra>",
+            showlegend=False,
+            row=1,
+            col=column,
+        )
+        shares = table.attrs["shares"]
+        said.append(f"{name}: {100 * sum(shares[:2]):.0f} % of the variance in two components")
+    figure.update_xaxes(title="first component")
+    figure.update_yaxes(title="second component", col=1)
+    return style(figure, f"{title}, coloured by {by}. {'. '.join(said)}.", title=title)
