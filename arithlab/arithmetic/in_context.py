@@ -54,7 +54,7 @@ class InContext:
     rule: how the tasks are chosen; rectangular ones share coefficients: with (a, b) also (a, b'), (a', b), (a', b').
     shared: whether all sequences of a training batch have the same inputs in the same order, without repeats, and each
     task as often as any other; else every sequence draws its own task and its own inputs, independently, so that an
-    input may come again. Test sequences have no repeats where there are inputs enough.
+    input may come again. In test sequences none does, so they are no longer than there are inputs.
 
     >>> made = InContext(p=11, tasks=64, alpha=0.7, shots=15)
     >>> made.batch(seed=0, step=0, count=128).ids.shape
@@ -118,7 +118,10 @@ class InContext:
         return self._sequences(each, inputs[order])
 
     def test(self, which: str, count: int, seed: int = 0) -> Tokens:
-        """`count` test sequences: tasks in or out of pre-training (id, ood), inputs of training or testing."""
+        """`count` test sequences: tasks in or out of pre-training (id, ood), inputs of training or testing.
+
+        No input comes twice, for then its answer could be copied: with few inputs the sequences are shorter.
+        """
         if which not in SETS:
             raise UnknownName("test set", which, SETS)
         outside, unseen = which.startswith("ood"), which.endswith("test")
@@ -127,7 +130,7 @@ class InContext:
             raise ArithlabError(f"all {self.p**2} tasks are for pre-training: none is left for {which!r}; take fewer.")
         rng = stream(seed, TEST, SETS.index(which))
         each = tasks[rng.integers(len(tasks), size=count)]
-        return self._sequences(each, inputs[_orders(rng, count, len(inputs), self.shots + 1)])
+        return self._sequences(each, inputs[_orders(rng, count, len(inputs), min(self.shots + 1, len(inputs)))])
 
     def _sequences(self, tasks: np.ndarray, xy: np.ndarray) -> Tokens:
         xy = np.broadcast_to(xy, (len(tasks), *xy.shape[1:]))
@@ -224,7 +227,9 @@ SOLVERS = {"ratio matching": ratio_matching, "modular regression": modular_regre
 
 
 def accuracy_by_shots(solver: str, made: InContext, which: str = "ood test", count: int = 1_000) -> np.ndarray:
-    """How often a solver that guesses where it cannot know is right, after 0, 1, ... shots: fractions (shots + 1,).
+    """How often a solver that guesses where it cannot know is right, after 0, 1, ... shots: fractions (K,).
+
+    K: shots + 1, or as many as there are inputs.
 
     >>> accuracy_by_shots("modular regression", InContext(p=5, tasks=8, shots=8), count=200).round(1)[[0, -1]].tolist()
     [0.2, 1.0]
@@ -233,7 +238,7 @@ def accuracy_by_shots(solver: str, made: InContext, which: str = "ood test", cou
         raise UnknownName("solver", solver, SOLVERS)
     x, y, z = made.test(which, count).ids.reshape(count, -1, 3).astype(np.int64).transpose(2, 0, 1)
     out = []
-    for k in range(1, made.shots + 2):
+    for k in range(1, x.shape[1] + 1):
         given = SOLVERS[solver](x[:, :k], y[:, :k], z[:, :k], made.p)
         out.append(np.where(given >= 0, given == z[:, k - 1], 1 / made.p).mean())
     return np.array(out)

@@ -33,7 +33,7 @@ def algorithms(run: Run, which: str = "ood test", *, n: int = 500, best: bool = 
     said = logits(_model(run, best), made).argmax(-1).cpu().numpy()
     x, y, z = _columns(made)
     rows = []
-    for k in range(e.shots + 1):
+    for k in range(x.shape[1]):
         upto = x[:, : k + 1], y[:, : k + 1], z[:, : k + 1]
         ratio, regression = (SOLVERS[name](*upto, e.p) >= 0 for name in SOLVERS)
         hits = said[:, k] == z[:, k]
@@ -120,9 +120,10 @@ def label_noise(run: Run, which: str = "ood train", *, n: int = 500, best: bool 
     e = check_in_context(run)
     x, y, z = _columns(e.made.test(which, n, e.seed))
     rng, rows = stream(e.seed, NOISE), []
-    order = rng.permuted(np.tile(np.arange(e.shots), (n, 1)), axis=1)
-    wrong = (z[:, :-1] + rng.integers(1, e.p, size=(n, e.shots))) % e.p
-    for count in range(e.shots + 1):
+    shots = x.shape[1] - 1
+    order = rng.permuted(np.tile(np.arange(shots), (n, 1)), axis=1)
+    wrong = (z[:, :-1] + rng.integers(1, e.p, size=(n, shots))) % e.p
+    for count in range(shots + 1):
         noisy = z.copy()
         noisy[:, :-1] = np.where(order < count, wrong, z[:, :-1])
         said = logits(_model(run, best), tokens(x, y, noisy))[:, -1].argmax(-1).cpu().numpy()
@@ -137,7 +138,7 @@ def task_accuracy(run: Run, which: str = "ood test", *, n: int = 20, best: bool 
     tasks, inputs = e.made.chosen(e.seed)[not inside], e.made.inputs(e.seed)[unseen]
     rng, rows = stream(e.seed, NOISE, 1), []
     for task in tasks:
-        picks = np.stack([rng.permutation(np.resize(np.arange(len(inputs)), e.shots + 1)) for _ in range(n)])
+        picks = np.stack([rng.permutation(len(inputs))[: e.shots + 1] for _ in range(n)])
         xy = inputs[picks]
         z = answers(np.broadcast_to(task, (n, 2)), xy, e.p)
         said = logits(_model(run, best), tokens(xy[..., 0], xy[..., 1], z))[:, -1].argmax(-1).cpu().numpy()

@@ -33,7 +33,7 @@ def late(values: np.ndarray) -> float:
 
 
 def logits(model: Transformer, tokens: Tokens, probe: Probe | None = None) -> torch.Tensor:
-    """What the model says of every answer z: logits (N, shots + 1, p)."""
+    """What the model says of every answer z in sequences of K examples: logits (N, K, p)."""
     device = next(model.parameters()).device
     ids = torch.from_numpy(tokens.ids).to(device, torch.long)
     with torch.inference_mode():
@@ -41,7 +41,7 @@ def logits(model: Transformer, tokens: Tokens, probe: Probe | None = None) -> to
 
 
 def right(model: Transformer, tokens: Tokens, probe: Probe | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each z is answered rightly, and its loss in nats: (N, shots + 1) each."""
+    """Whether each z is answered rightly, and its loss in nats: (N, K) each."""
     said = logits(model, tokens, probe).float()
     z = torch.from_numpy(tokens.ids[:, 2::3]).to(said.device, torch.long)
     losses = F.cross_entropy(said.flatten(0, 1), z.flatten(), reduction="none").view(z.shape)
