@@ -82,6 +82,23 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--examples", type=_whole("examples", 1), default=2_000, help="test examples per length")
     sub.add_argument("--json", action="store_true")
 
+    sub = command(
+        "in-context", _in_context, "train one model on tasks z = a x + b y mod p in context, and show its phase"
+    )
+    sub.add_argument("--p", type=_whole("p", 2), help="the modulus (default: that of the fast preset)")
+    sub.add_argument("--tasks", type=_whole("tasks", 1), help="tasks of pre-training, at most p^2")
+    sub.add_argument("--alpha", type=float, help="share of the inputs that training uses, between 0 and 1")
+    sub.add_argument("--shots", type=_whole("shots", 0), help="examples before the question")
+    sub.add_argument("--rule", help="how the tasks are chosen: rectangular (default) or random")
+    sub.add_argument("--size", help="layers-heads-width, or in-context-2, in-context-4, in-context-6")
+    sub.add_argument("--steps", type=_whole("steps", 1), help="optimiser steps")
+    sub.add_argument("--seed", type=_whole("seed", 0))
+    sub.add_argument(
+        "--recipe", choices=("fast", "faithful"), default="fast", help="our settings, or those of 2406.02550"
+    )
+    sub.add_argument("--device", default="auto")
+    sub.add_argument("--json", action="store_true")
+
     sub = command("ask", _ask, "what a trained model answers, with the digits lined up")
     sub.add_argument("run", help="a run id, the beginning of one, or a run's folder")
     sub.add_argument("question", nargs="?", help="for example 349+705")
@@ -230,6 +247,29 @@ def _train(given: argparse.Namespace) -> None:
         [[r.domain, r.n, _percent(r.exact_match), _percent(r.agreement)] for r in frame.itertuples()],
     )
     print(f"ask it: arithlab ask {run.id} 349{experiment.task_.symbol}705")
+
+
+def _in_context(given: argparse.Namespace) -> None:
+    from .training.fit import train
+    from .training.in_context import InContextExperiment
+    from .training.shots import by_shots, outcome, sets_of
+
+    names = ("p", "tasks", "alpha", "shots", "rule", "size", "steps", "seed")
+    fields = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
+    experiment = (InContextExperiment.faithful if given.recipe == "faithful" else InContextExperiment)(**fields)
+    if experiment.notice:
+        print(experiment.notice, file=sys.stderr)
+    with contextlib.redirect_stdout(sys.stderr if given.json else sys.stdout):
+        run = train(experiment, given.device, weights=True)
+    found, curves = outcome(run), {name: by_shots(run, name).exact_match.tolist() for name in sets_of(experiment)}
+    if given.json:
+        _print_json({"run": run.id, "seconds": run.summary["seconds"], **found, "by_shots": curves})
+        return
+    print(f"run {run.id}: {run.summary['parameters']:,} parameters, {run.summary['seconds']:.0f} s; {found['phase']}")
+    print(f"accuracy (%) by number of examples, at the end; the best step was {found['best_step']:,}")
+    shots = range(max(map(len, curves.values())))
+    rows = [[name, *map(_percent, curve), *[""] * (len(shots) - len(curve))] for name, curve in curves.items()]
+    _table(["set", *map(str, shots)], rows)
 
 
 def _ask(given: argparse.Namespace) -> None:

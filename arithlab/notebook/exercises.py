@@ -12,6 +12,7 @@ from ..arithmetic import batches
 from ..arithmetic import digits as dg
 from ..arithmetic.domains import domain
 from ..arithmetic.formula import formula
+from ..arithmetic.in_context import modular_regression, posterior, ratio_matching
 from ..arithmetic.tasks import task
 from ..arithmetic.theory import predicted_function
 
@@ -245,6 +246,40 @@ def _largest_rise(answer: Callable) -> Verdict:
         if abs(found - right) > 1e-9:
             return False, f"for {row} it gives {found:g}, but the largest rise is {right} points."
     return True, "a measure is any function from runs to one number each."
+
+
+_equals(
+    "07.1",
+    2,
+    "One example leaves p of the p^2 tasks, a second of another ratio leaves one.",
+    {1: "One equation, two unknowns: p tasks are left.", 3: "Two are enough, if neither is a multiple of the other."},
+)
+
+
+@exercise("07.2")
+def _beyond_ratios(answer: tuple) -> Verdict:
+    examples, question = answer
+    p = 5
+    x, y, z = (np.array([[*side, 0]]) for side in zip(*examples, strict=True))
+    x[0, -1], y[0, -1] = question
+    if not posterior(x[:, :-1], y[:, :-1], z[:, :-1], p).any():
+        return False, "no task agrees with all these examples mod 5."
+    if (said := int(ratio_matching(x, y, z, p)[0])) >= 0:
+        return False, f"ratio matching answers {said}: one of the examples has the ratio of the question."
+    if (said := int(modular_regression(x, y, z, p)[0])) < 0:
+        return False, "the examples leave more than one answer open."
+    return True, f"only a combination of the examples gives it: z = {said}."
+
+
+@exercise("07.3")
+def _says_nothing_new(answer: tuple) -> Verdict:
+    (x, y, z), (u, v, w) = answer
+    p = 5
+    if (x, y) == (u, v) or not (x or y) or not (u or v):
+        return False, "take two different inputs, neither of them (0, 0)."
+    x, y, z = (np.array([pair]) for pair in ((x, u), (y, v), (z, w)))
+    left = int((posterior(x, y, z, p) > 0).sum())
+    return left == p, f"together they leave {left} of the 25 tasks; one example alone leaves 5."
 
 
 _equals("06.1", 1511, "512 + 999: the higher digits are not read.", {70511: "That is the true sum."})

@@ -113,6 +113,6 @@ def outcome(run: Run) -> dict:
     table, best = stages(run), run.best_step
     sets = sets_of(run.experiment)
     ends, at_best = (table[table.step == step].iloc[0] for step in (table.step.max(), best))
-    row = {f"exact_match_{name}": ends[name] for name in sets} | {"best_step": best}
-    row |= {f"best_{name}": at_best[name] for name in sets}
+    row = {f"exact_match_{name}": float(ends[name]) for name in sets} | {"best_step": best}
+    row |= {f"best_{name}": float(at_best[name]) for name in sets}
     return row | {"phase": phase({name: at_best[name] for name in sets})}
