@@ -29,14 +29,14 @@ class InContextExperiment(Recipe):
     MEASURED: ClassVar = ("set", "exact_match", "by_shots", "losses")
 
     p: int = 7  # numbers are 0 to p - 1; there are p^2 tasks and p^2 inputs
-    tasks: int = 32  # of pre-training
+    tasks: int = 40  # of pre-training
     alpha: float = 0.8  # share of the inputs that training uses
-    shots: int = 9  # examples before the question
+    shots: int = 12  # examples before the question
     rule: str = "rectangular"  # how the tasks are chosen: rectangular | random
     shared: bool = False  # whether all sequences of a batch have the same inputs (the paper's design)
-    positions: str = "rope"
-    steps: int = 2_000
-    batch: int = 128
+    positions: str = "rope places"  # the place of a token is its shot
+    steps: int = 1_500
+    weight_decay: float = 0.8  # with less, models memorise
 
     def _checks(self) -> Sequence[Check]:
         made = {"p", "tasks", "alpha", "shots", "rule", "shared"}
