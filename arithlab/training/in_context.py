@@ -62,9 +62,9 @@ class InContextExperiment(Recipe):
         AdamW's second beta is 0.99 here and 0.98 there. The weight decay of 2 is multiplied by the learning rate.
         """
         paper = {
-            "p": 29, "tasks": 256, "alpha": 0.8, "shots": 31, "shared": True, "size": "in-context-4", "positions": "rope",
-            "steps": 200_000, "batch": 1_024, "optimizer": "adamw", "lr": 1.5e-4, "weight_decay": 2.0,
-            "warmup": 10_000, "schedule": "cosine", "precision": "bfloat16",
+            "p": 29, "tasks": 256, "alpha": 0.8, "shots": 31, "shared": True, "size": "in-context-4",
+            "positions": "rope", "steps": 200_000, "batch": 1_024, "optimizer": "adamw", "lr": 1.5e-4,
+            "weight_decay": 2.0, "warmup": 10_000, "schedule": "cosine", "precision": "bfloat16",
         }  # fmt: skip
         return cls(**{**paper, **changes})
 
