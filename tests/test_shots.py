@@ -8,6 +8,7 @@ import torch
 from training_fixtures import CONTEXT, advance, result
 
 import arithlab as al
+from arithlab.arithmetic.in_context import SETS, ratio_matching
 from arithlab.errors import ArithlabError, ConfigError
 from arithlab.model.positions import Layout
 from arithlab.training import shots
@@ -113,11 +114,21 @@ def test_accuracy_by_shots_is_what_the_model_says_one_question_at_a_time(learner
 
 
 def test_phases_go_by_the_hardest_set_that_is_learned():
-    scores = {"id train": 1.0, "id test": 0.8, "ood train": 0.8, "ood test": 0.75}
+    scores, ceiling = {"id train": 1.0, "id test": 0.8, "ood train": 0.8, "ood test": 0.61}, dict.fromkeys(SETS, 0.8)
     for which, name in shots.PHASES.items():
-        assert shots.phase(scores) == name
+        assert shots.phase(scores, ceiling) == name
         del scores[which]
-    assert shots.phase({}) == shots.NOTHING
+    assert shots.phase({}, ceiling) == shots.NOTHING
+    assert shots.phase({"id train": 0.59}, ceiling) == shots.NOTHING
+
+
+def test_the_ceilings_are_those_of_ratio_matching():
+    found = shots.ceilings(CONTEXT)
+    assert set(found) == set(SETS)
+    x, y, z = CONTEXT.made.test("id test", 1_000, 0).ids.reshape(1_000, -1, 3).astype(int).transpose(2, 0, 1)
+    said = ratio_matching(x, y, z, 5)
+    assert found["id test"] == pytest.approx(np.where(said >= 0, said == z[:, -1], 0.2).mean())
+    assert 0.6 < found["id train"] < 0.95
 
 
 def test_a_grid_of_in_context_runs_has_a_row_for_each(out, tmp_path):

@@ -226,7 +226,9 @@ def posterior(x: np.ndarray, y: np.ndarray, z: np.ndarray, p: int) -> np.ndarray
 SOLVERS = {"ratio matching": ratio_matching, "modular regression": modular_regression}
 
 
-def accuracy_by_shots(solver: str, made: InContext, which: str = "ood test", count: int = 1_000) -> np.ndarray:
+def accuracy_by_shots(
+    solver: str, made: InContext, which: str = "ood test", count: int = 1_000, seed: int = 0
+) -> np.ndarray:
     """How often a solver that guesses where it cannot know is right, after 0, 1, ... shots: fractions (K,).
 
     K: shots + 1, or as many as there are inputs.
@@ -236,7 +238,7 @@ def accuracy_by_shots(solver: str, made: InContext, which: str = "ood test", cou
     """
     if solver not in SOLVERS:
         raise UnknownName("solver", solver, SOLVERS)
-    x, y, z = made.test(which, count).ids.reshape(count, -1, 3).astype(np.int64).transpose(2, 0, 1)
+    x, y, z = made.test(which, count, seed).ids.reshape(count, -1, 3).astype(np.int64).transpose(2, 0, 1)
     out = []
     for k in range(1, x.shape[1] + 1):
         given = SOLVERS[solver](x[:, :k], y[:, :k], z[:, :k], made.p)

@@ -48,7 +48,7 @@ def phase_diagram(table: pd.DataFrame, *, title: str = "Phases by tasks and inpu
     figure.update_yaxes(
         title="alpha: share of inputs", tickvals=list(range(len(alphas))), ticktext=[f"{a:g}" for a in alphas]
     )
-    words = f"one mark per seed, {100 * LEARNED:.0f} % counts as learned, at the best step"
+    words = f"one mark per seed; learned: {100 * LEARNED:.0f} % of what ratio matching reaches, at the best step"
     return style(figure, f"{title}, {words}. {'. '.join(said)}.", title=title, height=440)
 
 
