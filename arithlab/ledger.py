@@ -4,6 +4,7 @@ from functools import partial
 
 import pandas as pd
 
+from . import context_claims
 from .arithmetic.encodings import KIND, encoding
 from .claims import POINTS, Claim, best, columns, deviation, is_recorded, papers, selected, steps_to, worst
 from .errors import UnknownName
@@ -16,12 +17,12 @@ COMPARED = {
     "ground truth": "exact_match",
     "truncated operands": "agreement",
 }  # what a table was measured against
-P1, P2, P3 = "2407.17963", "2308.08268", "2406.02550"
+P1, P2, P3 = "2407.17963", "2308.08268", context_claims.P3
 
 
 def claims() -> list[Claim]:
     """Every claim of the ledger."""
-    return [*_tables(), *_moduli(), *_encodings(), *_order(), *_equivalences(), *_untested()]
+    return [*_tables(), *_moduli(), *_encodings(), *_order(), *_equivalences(), *context_claims.claims(), *_untested()]
 
 
 def ledger() -> pd.DataFrame:
@@ -249,7 +250,7 @@ def _equivalences() -> list[Claim]:
 
 def _untested() -> list[Claim]:
     """Claims that nothing recorded here can decide, and why."""
-    context = "this version trains no in-context models: their tasks and exact solvers are in arithmetic.in_context"
+    gpu = "needs a large GPU for hours; InContextExperiment.faithful() describes the runs"
     local = "the recorded products are with one digit, which theory counts as local"
     large = "needs a large GPU for days; Experiment.faithful() describes the runs"
     later = "no runs of this are recorded yet"
@@ -258,9 +259,8 @@ def _untested() -> list[Claim]:
         (P1, "P1 sizes", "nano, micro, mini", "models of three sizes generalise alike", later),
         (P1, "relative multiplication", "figure 2", "multiplication: relative positions fail as well", local),
         (P2, "P2 products", "figure 1b, table 2", "products of three digits: the same classes", later),
-        (P3, "P3 phases", "figure 1b", "four phases, by number of tasks and share of inputs", context),
-        (P3, "P3 transience", "figures 3 and 25", "the ability to learn new tasks in context can fade again", context),
-        (P3, "P3 depth", "figure 4", "two blocks are the least that learns new tasks in context", context),
-        (P3, "P3 algorithms", "figure 5", "ratio matching with few shots, modular regression with many", context),
+        (P3, "P3 full size", "figures 1 and 3", "the phases at p = 29, 512 wide, two to six blocks", gpu),
+        (P3, "P3 moduli", "figure 28", "larger moduli need more tasks", later),
+        (P3, "P3 random tasks", "figure 9", "tasks chosen at random do as well as rectangular ones", later),
     ]
     return [Claim(paper=p, id=i, where=w, says=s, theirs="yes", why=why) for p, i, w, s, why in rows]

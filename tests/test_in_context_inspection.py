@@ -9,6 +9,7 @@ from training_fixtures import CONTEXT
 from arithlab.arithmetic.in_context import SOLVERS, logarithms
 from arithlab.errors import ArithlabError
 from arithlab.inspection import circles, in_context
+from arithlab.training import shots
 from arithlab.training.runs import Run
 from arithlab.training.shots import right
 
@@ -47,8 +48,8 @@ def test_beliefs_of_any_model_sum_to_one(learner):
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_model_that_plays_a_solver_is_told_by_its_answers(learner, monkeypatch, name):
-    monkeypatch.setattr(in_context, "logits", playing(SOLVERS[name]))
-    table = in_context.algorithms(learner, "id train", n=300)
+    monkeypatch.setattr(shots, "logits", playing(SOLVERS[name]))
+    table = shots.algorithms(learner, "id train", n=300)
     assert table.groupby("shots").share.sum().to_numpy() == pytest.approx(np.ones(7))
     at_end = table[table.shots == 6].set_index("kind").exact_match
     assert at_end["ratio"] == 1
@@ -75,15 +76,15 @@ def test_the_grid_says_what_each_solver_knows(learner):
 
 
 def test_noise_in_no_label_changes_nothing(learner):
-    table = in_context.label_noise(learner, "id train", n=100)
+    table = shots.label_noise(learner, "id train", n=100)
     hits, _ = right(learner.model, CONTEXT.made.test("id train", 100, 0))
     assert table.exact_match[0] == pytest.approx(hits[:, -1].mean())
     assert table.corrupted.to_list() == list(range(7))
 
 
 def test_every_label_wrong_deceives_an_exact_solver(learner, monkeypatch):
-    monkeypatch.setattr(in_context, "logits", playing(SOLVERS["ratio matching"]))
-    table = in_context.label_noise(learner, "id train", n=200)
+    monkeypatch.setattr(shots, "logits", playing(SOLVERS["ratio matching"]))
+    table = shots.label_noise(learner, "id train", n=200)
     assert table.exact_match.iloc[-1] < 0.4 < table.exact_match.iloc[0]
 
 
@@ -157,7 +158,7 @@ def test_similarity_is_a_cosine_and_activations_are_those_of_the_pass(learner):
         (lambda run: circles.head_components(run, 1, 0), "layers 0 to 0"),
         (lambda run: circles.head_components(run, 0, 2), "heads 0 to 1"),
         (lambda run: circles.similarity(run, 0, "z"), "x and y"),
-        (lambda run: in_context.algorithms(run, "ood"), "test set"),
+        (lambda run: shots.algorithms(run, "ood"), "test set"),
     ],
 )
 def test_what_cannot_be_asked_is_told(learner, ask, hint):

@@ -1,4 +1,4 @@
-"""What an in-context model does: which algorithm explains its answers, and what it believes of the task."""
+"""What an in-context model answers and believes, question by question, beside what the examples prove."""
 
 from collections.abc import Sequence
 
@@ -7,40 +7,15 @@ import pandas as pd
 import torch
 
 from ..arithmetic.batches import stream
-from ..arithmetic.in_context import SETS, SOLVERS, answers, is_prime, posterior, tokens
-from ..errors import ArithlabError, UnknownName, shorten
+from ..arithmetic.in_context import SOLVERS, answers, is_prime, posterior, tokens
+from ..errors import ArithlabError, shorten
 from ..model.transformer import Probe
 from ..training.in_context import InContextExperiment
 from ..training.runs import Run
-from ..training.shots import check_in_context, logits
+from ..training.shots import check_in_context, logits, model_of
 
-NOISE = 14  # random stream of a seed: which labels are corrupted, and by how much
+PICKS = 15  # random stream of a seed: the inputs of each task
 Examples = Sequence[tuple[int, int, int]]
-
-
-def algorithms(run: Run, which: str = "ood test", *, n: int = 500, best: bool = False) -> pd.DataFrame:
-    """How much of a model the two exact solvers explain, by number of shots.
-
-    Questions fall into three kinds: `ratio` (a multiple of one example is asked), `regression` (only a combination of
-    several examples gives the answer) and `open` (the examples do not determine it). Columns: shots, kind, share of the
-    questions, exact_match of the model on them, and chance. A model that uses ratio matching alone is right on the
-    first kind and at chance on the second. (2406.02550, section 5.)
-    """
-    e = check_in_context(run)
-    if which not in SETS:
-        raise UnknownName("test set", which, SETS)
-    made = e.made.test(which, n, e.seed)
-    said = logits(_model(run, best), made).argmax(-1).cpu().numpy()
-    x, y, z = _columns(made)
-    rows = []
-    for k in range(x.shape[1]):
-        upto = x[:, : k + 1], y[:, : k + 1], z[:, : k + 1]
-        ratio, regression = (SOLVERS[name](*upto, e.p) >= 0 for name in SOLVERS)
-        hits = said[:, k] == z[:, k]
-        for kind, here in (("ratio", ratio), ("regression", regression & ~ratio), ("open", ~regression)):
-            right = hits[here].mean() if here.any() else np.nan
-            rows.append({"shots": k, "kind": kind, "share": here.mean(), "exact_match": right, "chance": 1 / e.p})
-    return pd.DataFrame(rows)
 
 
 def answer_examples(run: Run, examples: Examples, question: tuple[int, int], *, best: bool = False) -> pd.DataFrame:
@@ -111,37 +86,17 @@ def examples_of(e: InContextExperiment, task: tuple[int, int], count: int) -> li
     return [(x, y, (a * x + b * y) % e.p) for x, y in inputs[:count].tolist()]
 
 
-def label_noise(run: Run, which: str = "ood train", *, n: int = 500, best: bool = False) -> pd.DataFrame:
-    """Accuracy at the last question where some labels z in the context are wrong: columns corrupted, exact_match.
-
-    For each number of corrupted examples, from none to all, as many random ones in every sequence have a random
-    other z. (Figure 24 of 2406.02550.)
-    """
-    e = check_in_context(run)
-    x, y, z = _columns(e.made.test(which, n, e.seed))
-    rng, rows = stream(e.seed, NOISE), []
-    shots = x.shape[1] - 1
-    order = rng.permuted(np.tile(np.arange(shots), (n, 1)), axis=1)
-    wrong = (z[:, :-1] + rng.integers(1, e.p, size=(n, shots))) % e.p
-    for count in range(shots + 1):
-        noisy = z.copy()
-        noisy[:, :-1] = np.where(order < count, wrong, z[:, :-1])
-        said = logits(_model(run, best), tokens(x, y, noisy))[:, -1].argmax(-1).cpu().numpy()
-        rows.append({"corrupted": count, "exact_match": (said == z[:, -1]).mean()})
-    return pd.DataFrame(rows)
-
-
 def task_accuracy(run: Run, which: str = "ood test", *, n: int = 20, best: bool = False) -> pd.DataFrame:
     """Accuracy at the last question for every task of a set on its own: columns a, b, pre_trained, exact_match."""
     e = check_in_context(run)
     inside, unseen = which.startswith("id"), which.endswith("test")
     tasks, inputs = e.made.chosen(e.seed)[not inside], e.made.inputs(e.seed)[unseen]
-    rng, rows = stream(e.seed, NOISE, 1), []
+    rng, rows = stream(e.seed, PICKS), []
     for task in tasks:
         picks = np.stack([rng.permutation(len(inputs))[: e.shots + 1] for _ in range(n)])
         xy = inputs[picks]
         z = answers(np.broadcast_to(task, (n, 2)), xy, e.p)
-        said = logits(_model(run, best), tokens(xy[..., 0], xy[..., 1], z))[:, -1].argmax(-1).cpu().numpy()
+        said = logits(model_of(run, best), tokens(xy[..., 0], xy[..., 1], z))[:, -1].argmax(-1).cpu().numpy()
         a, b = task.tolist()
         rows.append({"a": a, "b": b, "pre_trained": inside, "exact_match": (said == z[:, -1]).mean()})
     return pd.DataFrame(rows)
@@ -169,16 +124,7 @@ def _asked(run: Run, examples: Examples, questions: np.ndarray, best: bool, prob
     rows = np.broadcast_to(np.array(examples, np.int64).reshape(-1, 3), (len(questions), len(examples), 3))
     x, y = (np.concatenate([rows[..., i], questions[:, i : i + 1]], 1) for i in (0, 1))
     z = np.concatenate([rows[..., 2], np.zeros((len(questions), 1), np.int64)], 1)  # the last z is not read
-    return logits(_model(run, best), tokens(x, y, z), probe)[:, -1].softmax(-1).double().cpu().numpy()
-
-
-def _model(run: Run, best: bool):
-    return run.best_model if best else run.model
-
-
-def _columns(made) -> np.ndarray:
-    """x, y and z of sequences: int (3, N, K)."""
-    return made.ids.reshape(len(made.ids), -1, 3).astype(np.int64).transpose(2, 0, 1)
+    return logits(model_of(run, best), tokens(x, y, z), probe)[:, -1].softmax(-1).double().cpu().numpy()
 
 
 def _checked(run: Run, examples: Examples) -> InContextExperiment:

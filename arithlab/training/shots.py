@@ -8,7 +8,8 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from ..arithmetic.in_context import SETS, accuracy_by_shots
+from ..arithmetic.batches import stream
+from ..arithmetic.in_context import SETS, SOLVERS, accuracy_by_shots, tokens
 from ..arithmetic.tokens import Tokens
 from ..errors import ArithlabError, UnknownName, shorten
 from ..model.positions import Layout
@@ -26,6 +27,8 @@ PHASES = {  # by the hardest set that is learned, hardest first
     "id train": "i.d. memorization",
 }
 NOTHING = "not learned"
+WATCHED = "ood train"  # the set on which algorithms are told apart
+NOISE = 14  # random stream of a seed: which labels are corrupted, and by how much
 
 
 def late(values: np.ndarray) -> float:
@@ -60,8 +63,8 @@ def follow(experiment: InContextExperiment) -> Callable[[Transformer], list[dict
 
     def look(model: Transformer) -> list[dict]:
         rows = []
-        for name, tokens in tests.items():
-            hits, losses = (values.mean(0) for values in right(model, tokens))
+        for name, made in tests.items():
+            hits, losses = (values.mean(0) for values in right(model, made))
             lists = {"by_shots": hits.round(4).tolist(), "losses": losses.astype(float).round(4).tolist()}
             rows.append({"set": name, "exact_match": round(late(hits), 4), **lists})
         return rows
@@ -83,15 +86,71 @@ def by_shots(run: Run, which: str = "ood test", *, n: int = 1_000, best: bool = 
 
     which: `id train`, `id test`, `ood train` or `ood test`. best: the model of the best step, not the last one.
     """
+    experiment, made = _sequences(run, which, n)
+    with memory_errors_told(asked=f"{n:,} sequences of {experiment.shots} shots"):
+        hits, losses = (values.mean(0) for values in right(model_of(run, best), made))
+    return pd.DataFrame({"shots": range(len(hits)), "n": n, "exact_match": hits, "loss": losses})
+
+
+def algorithms(run: Run, which: str = "ood test", *, n: int = 500, best: bool = False) -> pd.DataFrame:
+    """How much of a model the two exact solvers explain, by number of shots.
+
+    Questions fall into three kinds: `ratio` (a multiple of one example is asked), `regression` (only a combination of
+    several examples gives the answer) and `open` (the examples do not determine it). Columns: shots, kind, share of the
+    questions, exact_match of the model on them, and chance. A model that uses ratio matching alone is right on the
+    first kind and at chance on the second. (2406.02550, section 5.)
+    """
+    e, made = _sequences(run, which, n)
+    said = logits(model_of(run, best), made).argmax(-1).cpu().numpy()
+    x, y, z = _columns(made)
+    rows = []
+    for k in range(x.shape[1]):
+        upto = x[:, : k + 1], y[:, : k + 1], z[:, : k + 1]
+        ratio, regression = (SOLVERS[name](*upto, e.p) >= 0 for name in SOLVERS)
+        hits = said[:, k] == z[:, k]
+        for kind, here in (("ratio", ratio), ("regression", regression & ~ratio), ("open", ~regression)):
+            right = hits[here].mean() if here.any() else np.nan
+            rows.append({"shots": k, "kind": kind, "share": here.mean(), "exact_match": right, "chance": 1 / e.p})
+    return pd.DataFrame(rows)
+
+
+def label_noise(run: Run, which: str = "ood train", *, n: int = 500, best: bool = False) -> pd.DataFrame:
+    """Accuracy at the last question where some labels z in the context are wrong: columns corrupted, exact_match.
+
+    For each number of corrupted examples, from none to all, as many random ones in every sequence have a random
+    other z. (Figure 24 of 2406.02550.)
+    """
+    e, made = _sequences(run, which, n)
+    x, y, z = _columns(made)
+    rng, rows = stream(e.seed, NOISE), []
+    shots = x.shape[1] - 1
+    order = rng.permuted(np.tile(np.arange(shots), (n, 1)), axis=1)
+    wrong = (z[:, :-1] + rng.integers(1, e.p, size=(n, shots))) % e.p
+    for count in range(shots + 1):
+        noisy = z.copy()
+        noisy[:, :-1] = np.where(order < count, wrong, z[:, :-1])
+        said = logits(model_of(run, best), tokens(x, y, noisy))[:, -1].argmax(-1).cpu().numpy()
+        rows.append({"corrupted": count, "exact_match": (said == z[:, -1]).mean()})
+    return pd.DataFrame(rows)
+
+
+def model_of(run: Run, best: bool) -> Transformer:
+    """The model of the best step, or the last one."""
+    return run.best_model if best else run.model
+
+
+def _sequences(run: Run, which: str, n: int) -> tuple[InContextExperiment, Tokens]:
     experiment = check_in_context(run)
     if which not in SETS:
         raise UnknownName("test set", which, SETS)
     if not isinstance(n, int) or n < 1:
         raise ArithlabError(f"n {shorten(n)}: allowed are whole numbers of test sequences from 1.")
-    tokens = experiment.made.test(which, n, experiment.seed)
-    with memory_errors_told(asked=f"{n:,} sequences of {experiment.shots} shots"):
-        hits, losses = (values.mean(0) for values in right(run.best_model if best else run.model, tokens))
-    return pd.DataFrame({"shots": range(len(hits)), "n": n, "exact_match": hits, "loss": losses})
+    return experiment, experiment.made.test(which, n, experiment.seed)
+
+
+def _columns(made) -> np.ndarray:
+    """x, y and z of sequences: int (3, N, K)."""
+    return made.ids.reshape(len(made.ids), -1, 3).astype(np.int64).transpose(2, 0, 1)
 
 
 @lru_cache
@@ -122,10 +181,23 @@ def stages(run: Run) -> pd.DataFrame:
 
 
 def outcome(run: Run) -> dict:
-    """How an in-context run went: accuracy per set at the end, at the best step, and the phase with early stopping."""
+    """How an in-context run went, as one row: accuracy per set at the end and at the best step, and the phase there.
+
+    With weights also, at the best step on new tasks: ratio_late, regression_late and open_late, the accuracy on these
+    kinds of questions in the second half of the context; and noisy_late, the accuracy with 40 % of the labels wrong as
+    a share of that with none.
+    """
     table, best = stages(run), run.best_step
     sets = sets_of(run.experiment)
     ends, at_best = (table[table.step == step].iloc[0] for step in (table.step.max(), best))
     row = {f"exact_match_{name}": float(ends[name]) for name in sets} | {"best_step": best}
     row |= {f"best_{name}": float(at_best[name]) for name in sets}
-    return row | {"phase": phase(at_best[sets], ceilings(run.experiment))}
+    row |= {"phase": phase(at_best[sets], ceilings(run.experiment))}
+    if not run.has_weights:
+        return row
+    kinds = algorithms(run, WATCHED, best=True)
+    kinds = kinds[kinds.shots >= run.experiment.shots / 2]
+    for name, here in kinds.groupby("kind"):
+        row[f"{name}_late"] = (here.exact_match * here.share).sum() / here.share.sum()
+    noisy = label_noise(run, WATCHED, best=True).exact_match
+    return row | {"noisy_late": noisy.iloc[round(0.4 * len(noisy))] / noisy.iloc[0]}

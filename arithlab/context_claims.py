@@ -1,0 +1,164 @@
+"""The claims of 2406.02550 (tasks in context) at laptop scale, for the ledger."""
+
+from functools import partial
+
+import pandas as pd
+
+from .claims import Claim, best
+from .training.shots import PHASES
+
+P3 = "2406.02550"
+GRID, NOTEBOOK = "in_context", "07_in_context_modular"
+TWO, FOUR, ONE = "2-4-64", "4-4-64", "1-4-64"  # blocks, heads, width of the recorded runs
+PLAIN = {"size": TWO}
+FEW, MANY, SMALL, LARGE = 8, 40, 0.5, 0.8  # tasks of 49, shares of the inputs
+
+
+def claims() -> list[Claim]:
+    """The claims that the recorded runs decide on."""
+    common = {"paper": P3, "grid": GRID, "notebook": NOTEBOOK}
+    many = {"tasks": MANY, "alpha": LARGE}
+    return [
+        Claim(
+            id="P3 phases",
+            where="figure 1b",
+            says="four phases, by number of tasks and share of inputs",
+            theirs="4",
+            runs=dict(PLAIN),
+            measure=_phases,
+            measured="how many of the four phases the runs of one seed show",
+            least=4,
+            most=4,
+            **common,
+        ),
+        Claim(
+            id="P3 tasks",
+            where="figures 1b and 3",
+            says="new tasks are solved in context after pre-training on many tasks, not on few",
+            theirs="yes",
+            runs=PLAIN | {"alpha": LARGE, "tasks": (FEW, MANY)},
+            measure=partial(_rise, column="best_ood train", by="tasks"),
+            measured=f"points of accuracy on new tasks with known inputs, {MANY} tasks above {FEW}",
+            least=40,
+            **common,
+        ),
+        Claim(
+            id="P3 inputs",
+            where="figure 1b",
+            says="with few inputs new tasks are solved on known inputs only (o.o.d. memorization)",
+            theirs="yes",
+            runs=PLAIN | {"alpha": SMALL, "tasks": MANY},
+            measure=lambda table: 100 * (table["best_ood train"] - table["best_ood test"]),
+            measured="points of accuracy on new tasks, known inputs above new ones",
+            least=25,
+            **common,
+        ),
+        Claim(
+            id="P3 transience",
+            where="figures 3 and 25",
+            says="the ability to solve new tasks in context can fade again",
+            theirs="yes, in deeper models at intermediate numbers of tasks",
+            runs=dict(PLAIN),
+            measure=_fading,
+            measured="largest loss on new tasks and inputs from the best step to the end, in points, per seed",
+            least=10,
+            **common,
+        ),
+        *(
+            Claim(
+                id=f"P3 depth, {blocks}",
+                where="figure 4",
+                says=says,
+                theirs="yes",
+                runs=many | PLAIN | {"size": size},
+                measure=partial(best, name="best", lengths=["ood train"]),
+                measured="accuracy (%) on new tasks with known inputs",
+                **bound,
+                **common,
+            )
+            for blocks, size, says, bound in (
+                ("one block", ONE, "one block does not learn new tasks in context", {"most": 50}),
+                ("two blocks", TWO, "two blocks do", {"least": 60}),
+            )
+        ),
+        *(
+            Claim(
+                id=f"P3 {name}",
+                where="figure 5",
+                says=says,
+                theirs="yes",
+                runs=many | PLAIN | {"size": size},
+                measure=lambda table, column=f"{kind}_late": 100 * table[column],
+                measured=f"accuracy (%) on new tasks late in the context, {what}",
+                **bound,
+                **common,
+            )
+            for name, size, kind, what, says, bound in (
+                (
+                    "ratio matching",
+                    TWO,
+                    "ratio",
+                    "where the question is a multiple of one example",
+                    "a model of two blocks does ratio matching",
+                    {"least": 95},
+                ),
+                (
+                    "no regression",
+                    TWO,
+                    "regression",
+                    "where only a combination of examples gives the answer",
+                    "and nothing else: it does not combine examples",
+                    {"most": 30},
+                ),
+                (
+                    "regression",
+                    FOUR,
+                    "regression",
+                    "where only a combination of examples gives the answer",
+                    "a model of four blocks combines examples (modular regression)",
+                    {"least": 60},
+                ),
+            )
+        ),
+        Claim(
+            id="P3 noise",
+            where="figure 24",
+            says="a model of two blocks is not robust against wrong labels",
+            theirs="yes",
+            runs=many | PLAIN,
+            measure=lambda table: 100 * table["noisy_late"],
+            measured="accuracy on new tasks with 40 % of the labels wrong, in % of that with none",
+            most=75,
+            **common,
+        ),
+        Claim(
+            id="P3 design",
+            where="section 2",
+            says="without batches that share one list of inputs the models do not train",
+            theirs="yes",
+            runs=many | PLAIN,
+            measure=partial(best, name="best", lengths=["id train"]),
+            measured="accuracy (%) on known tasks and inputs, every sequence with inputs of its own",
+            most=50,
+            **common,
+        ),
+    ]
+
+
+def _phases(table: pd.DataFrame) -> pd.Series:
+    seen = table[table.phase.isin(PHASES.values())].groupby("seed").phase.nunique()
+    return seen.set_axis([table.index[table.seed == seed][0] for seed in seen.index]).astype(float)
+
+
+def _rise(table: pd.DataFrame, *, column: str, by: str) -> pd.Series:
+    """The last value less the first, in points, for each seed, going by a column."""
+    values = {}
+    for _, runs in table.groupby("seed"):
+        ordered = runs.sort_values(by)
+        values[ordered.index[0]] = 100 * (ordered[column].iloc[-1] - ordered[column].iloc[0])
+    return pd.Series(values)
+
+
+def _fading(table: pd.DataFrame) -> pd.Series:
+    lost = 100 * (table["best_ood test"] - table["exact_match_ood test"])
+    return lost.loc[lost.groupby(table.seed).idxmax()]
