@@ -19,6 +19,8 @@ _HOME = {
     "format_": "arithmetic.formats",
     "predict": "training.evaluate",
     "Experiment": "training.experiment",
+    "InContextExperiment": "training.in_context",
+    "by_shots": "training.shots",
     "Answerer": "training.answer",
     "answer": "training.answer",
     "fit": "training.fit",
@@ -50,6 +52,7 @@ _HOME = {
     "AskBox": "notebook.widgets",
     "TheoryExplorer": "notebook.widgets",
     "LengthExplorer": "notebook.explorer",
+    "ContextExplorer": "notebook.context_explorer",
 }
 
 __all__ = [*_HOME]

@@ -142,6 +142,7 @@ def test_a_grid_of_in_context_runs_has_a_row_for_each(out, tmp_path):
     assert table["best_ood test"].notna().to_list() == [True, False]  # no task is left to be out of distribution
     assert set(table.phase) <= {*shots.PHASES.values(), shots.NOTHING}
     assert results(file).equals(table)
+    assert not list(out.rglob("failed.log"))
 
 
 def test_what_asks_for_sums_says_what_the_run_learned(learner):

@@ -160,12 +160,7 @@ def shot_grids(table: pd.DataFrame, *, title: str = "What it can answer, and wha
     shots = table.shots.unique()
     figure = make_subplots(1, len(shots), subplot_titles=[f"{k} examples" for k in shots], shared_yaxes=True)
     said = []
-    names = {
-        0: "wrong",
-        1: "right, ratio matching could",
-        2: "right, only a combination gives it",
-        3: "right, by chance?",
-    }
+    names = ("wrong", "right, ratio matching could", "right, only a combination gives it", "right, by chance?")
     colours = ("rgba(128,128,128,0.25)", COLOURS[0], COLOURS[1], COLOURS[3])
     steps = [(k / 4, colours[k]) for k in range(4)] + [((k + 1) / 4, colours[k]) for k in range(4)]
     for column, k in enumerate(shots, 1):

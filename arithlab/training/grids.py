@@ -65,6 +65,8 @@ class Grid:
 
     def test(self, run: Run) -> dict[str, float | None]:
         """exact_match_N and agreement_N of each length N, None where the run cannot be asked; measured once."""
+        if not self.digits:
+            return {}
         found = {}
         with suppress(RunMissing):  # recorded without its weights, and this was not measured
             found = {row["digits"]: row for row in evaluate(run, self.possible(run), n=self.n).to_dict("records")}

@@ -193,7 +193,7 @@ def outcome(run: Run) -> dict:
     row = {f"exact_match_{name}": float(ends[name]) for name in sets} | {"best_step": best}
     row |= {f"best_{name}": float(at_best[name]) for name in sets}
     row |= {"phase": phase(at_best[sets], ceilings(run.experiment))}
-    if not run.has_weights:
+    if not run.has_weights or WATCHED not in sets:
         return row
     kinds = algorithms(run, WATCHED, best=True)
     kinds = kinds[kinds.shots >= run.experiment.shots / 2]
