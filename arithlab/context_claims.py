@@ -9,7 +9,7 @@ from .training.shots import PHASES
 
 P3 = "2406.02550"
 GRID, NOTEBOOK = "in_context", "07_in_context_modular"
-TWO, FOUR, ONE = "2-4-64", "4-4-64", "1-4-64"  # blocks, heads, width of the recorded runs
+ONE, TWO, FOUR = "1-4-64", "tiny", "4-4-64"  # sizes of the recorded runs, by blocks
 PLAIN = {"size": TWO}
 FEW, MANY, SMALL, LARGE = 8, 40, 0.5, 0.8  # tasks of 49, shares of the inputs
 
@@ -60,7 +60,7 @@ def claims() -> list[Claim]:
             theirs="yes, in deeper models at intermediate numbers of tasks",
             runs=dict(PLAIN),
             measure=_fading,
-            measured="largest loss on new tasks and inputs from the best step to the end, in points, per seed",
+            measured="largest loss on new tasks, known inputs, from the best step to the end, in points, per seed",
             least=10,
             **common,
         ),
@@ -160,5 +160,5 @@ def _rise(table: pd.DataFrame, *, column: str, by: str) -> pd.Series:
 
 
 def _fading(table: pd.DataFrame) -> pd.Series:
-    lost = 100 * (table["best_ood test"] - table["exact_match_ood test"])
+    lost = 100 * (table["best_ood train"] - table["exact_match_ood train"])
     return lost.loc[lost.groupby(table.seed).idxmax()]

@@ -25,12 +25,13 @@ class ContextExplorer(w.VBox):
     def __init__(self, experiment: InContextExperiment, examples: str = "1 0 2\n0 1 3", question: str = "1 1"):
         super().__init__()
         self.experiment, self.training, self._stopping = experiment, None, False
-        layers, *self._size = experiment.size.split("-")
         common = {"style": WIDE, "layout": w.Layout(width="18em"), "continuous_update": False}
         self.p = w.BoundedIntText(experiment.p, 2, 31, description="p", tooltip="numbers are 0 to p - 1", **common)
         self.tasks = w.IntText(experiment.tasks, description="tasks", tooltip="tasks of pre-training", **common)
         self.alpha = w.FloatText(experiment.alpha, description="alpha", tooltip="share of inputs seen", **common)
-        self.depth = w.BoundedIntText(int(layers), 1, 6, description="blocks", tooltip="depth of the model", **common)
+        self.depth = w.BoundedIntText(
+            experiment.shape.layers, 1, 6, description="blocks", tooltip="depth of the model", **common
+        )
         self.best = w.Checkbox(False, description="weights of the best step", indent=False)
         self.examples = w.Textarea(
             examples, rows=6, description="examples", tooltip="x y z in each line", continuous_update=False, style=WIDE
@@ -57,11 +58,13 @@ class ContextExplorer(w.VBox):
 
     def chosen(self) -> InContextExperiment:
         """The experiment that the controls describe."""
+        own = self.experiment.shape
+        other = f"{self.depth.value}-{own.heads}-{own.width}"
         return self.experiment.with_(
             p=self.p.value,
             tasks=self.tasks.value,
             alpha=self.alpha.value,
-            size="-".join([str(self.depth.value), *self._size]),
+            size=self.experiment.size if self.depth.value == own.layers else other,
         )
 
     def refresh(self) -> None:

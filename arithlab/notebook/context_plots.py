@@ -72,8 +72,8 @@ def stages(tables: Mapping[str, pd.DataFrame], *, title: str = "While they learn
                 col=column,
             )
             said.append(f"{name}, {words}: ends at {percent.iloc[-1]:.0f} %, at most {percent.max():.0f} %")
-        best = table.step[table["ood test"].idxmax()] if "ood test" in table else None
-        if best is not None:
+        if "ood test" in table:
+            best = table.step[(table["ood train"] + table["ood test"]).idxmax()]
             figure.add_vline(x=best, line={"color": GREY, "dash": "dash", "width": 1}, row=1, col=column)
     figure.update_xaxes(title="step")
     figure.update_yaxes(title="accuracy (%)", range=[-4, 104], col=1)

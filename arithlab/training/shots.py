@@ -183,8 +183,8 @@ def stages(run: Run) -> pd.DataFrame:
 def outcome(run: Run) -> dict:
     """How an in-context run went, as one row: accuracy per set at the end and at the best step, and the phase there.
 
-    With weights also, at the best step on new tasks: ratio_late, regression_late and open_late, the accuracy on these
-    kinds of questions in the second half of the context; and noisy_late, the accuracy with 40 % of the labels wrong as
+    With weights also, at the best step on new tasks: ratio_late and regression_late, the accuracy on these kinds of
+    questions in the second half of the context; and noisy_late, the accuracy with 40 % of the labels wrong as
     a share of that with none.
     """
     table, best = stages(run), run.best_step
@@ -196,7 +196,7 @@ def outcome(run: Run) -> dict:
     if not run.has_weights or WATCHED not in sets:
         return row
     kinds = algorithms(run, WATCHED, best=True)
-    kinds = kinds[kinds.shots >= run.experiment.shots / 2]
+    kinds = kinds[(kinds.shots >= run.experiment.shots / 2) & (kinds.share > 0)]
     for name, here in kinds.groupby("kind"):
         row[f"{name}_late"] = (here.exact_match * here.share).sum() / here.share.sum()
     noisy = label_noise(run, WATCHED, best=True).exact_match
