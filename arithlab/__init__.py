@@ -34,7 +34,7 @@ _HOME = {
     "recorded": "training.grids",
     "sweep": "training.sweep",
     "attention": "inspection.attention",
-    "cut_heads": "inspection.attention",
+    "cut_parts": "inspection.cuts",
     "carry_test": "inspection.carry",
     "dependence": "arithmetic.dependence",
     "formula": "arithmetic.formula",
