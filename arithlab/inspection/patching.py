@@ -20,7 +20,7 @@ from .recording import Questions, check_addition, check_site, record
 CASES = ("made", "passed")
 MAP_SITES = ("resid_pre", "attn_out", "mlp_out")
 CARRY = 7  # random stream of the pairs, beside those of batches
-DRAWN = 100_000  # triples drawn at once; one in a thousand is held out
+DRAWN, BLOCKS = 40_000, 10  # triples drawn at once, one pair in a hundred of them held out; and how often
 
 
 def carry_pairs(
@@ -28,9 +28,9 @@ def carry_pairs(
 ) -> tuple[Questions, Questions, Questions]:
     """n sums (clean), the same with one carry the other way (corrupted), and with that carry as in corrupted (other).
 
-    All held out, of so many digits. In every second row clean has the carry and corrupted has not. The three differ at
-    one place, in both operand digits, whose sums are s + base and s (s and s for other): the written digit of that
-    place is the same, and nothing but the operands tells.
+    Of so many digits, clean and corrupted held out; fewer than n where there are no more. In about half the rows
+    clean has the carry and corrupted has not. The three differ at one place, in both operand digits, whose sums are
+    s + base and s (once more s for other): the written digit of that place is the same, only the operands tell.
     Case made: that place is `place`, and its carry out is the only one that differs.
     Case passed: that place is the one below, and the digits of `place` add to base - 1, so that the carry passes
     through: the written digit of `place` is 0 with it and base - 1 without.
@@ -49,19 +49,19 @@ def carry_pairs(
             f"place {shorten(place)}: a carry can be {case} at places {lowest} to {digits - 1} of {digits} digits."
         )
     e.check_length(digits)
-    found, have = [], 0
-    for block in range(200):
+    found = np.empty((0, 6, digits), np.uint8)  # a and b of the three
+    for block in range(BLOCKS):
         rng = batches.stream(block, CARRY, digits, place, lowest)
         triple = _draw(rng, e.base, digits, place, place - lowest)
-        keep = np.logical_and.reduce([batches.is_test_pair(a, b) for a, b in triple])
-        found.append([(a[keep], b[keep]) for a, b in triple])
-        have += keep.sum()
-        if have >= n:
+        keep = np.logical_and.reduce([batches.is_test_pair(a, b) for a, b in triple[:2]])
+        drawn = np.stack([side[keep] for pair in triple for side in pair], 1)
+        found = np.concatenate([found, drawn])
+        found = found[np.sort(np.unique(found[:, :4], axis=0, return_index=True)[1])][:n]
+        if len(found) == n:
             break
-    else:
+    if len(found) < 2:
         raise ArithlabError(f"{digits} digits hold too few pairs that differ in one carry: ask for more digits.")
-    sides = [[np.concatenate([block[i][side] for block in found])[:n] for side in (0, 1)] for i in range(3)]
-    return tuple(Questions(e, a, b) for a, b in sides)
+    return tuple(Questions(e, found[:, i], found[:, i + 1]) for i in (0, 2, 4))
 
 
 def _draw(rng: np.random.Generator, base: int, digits: int, place: int, at: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -161,4 +161,24 @@ def carry_map(
                         "control": moved[1].mean() / effect, "effect": effect, "right": both,
                     }
                 )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def carry_followed(run: Run, digits: int, n: int = 200) -> pd.DataFrame:
+    """Whether the answer digit at place + 1 follows the carry out of a place: a row per place.
+
+    For the sums of `carry_pairs` (case made). Columns: place, n, changed (share of pairs of which the model writes
+    different digits at place + 1), right (of which both are the right ones).
+    """
+    rows = []
+    for place in range(digits):
+        written, true = [], []
+        for questions in carry_pairs(run, digits, place, n)[:2]:
+            logits = record(run.model, questions, ())["logits", 0]
+            written.append(logits[:, questions.writer(place + 1)].argmax(-1))
+            true.append(questions.right(place + 1))
+        right = (written[0] == true[0]) & (written[1] == true[1])
+        changed = written[0] != written[1]
+        rows.append({"place": place, "n": len(right), "changed": changed.double().mean().item(),
+                     "right": right.double().mean().item()})  # fmt: skip
     return pd.DataFrame(rows)

@@ -11,7 +11,7 @@ from ..training.evaluate import matching_tokens
 from ..training.runs import Run
 from .cuts import cut_parts
 from .ideal import ideal_share
-from .patching import carry_pairs
+from .patching import carry_followed
 from .recording import check_addition, held_out, record
 from .representations import fact, read_out
 
@@ -44,22 +44,12 @@ def progress(stages: Mapping[int, Run], digits: int, n: int = 500) -> pd.DataFra
             read_out(stream[:, questions.writer(place)].numpy(), fact(questions, f"carry {place}")) for place in places
         ]
         shares = ideal_share(run, digits, min(n, 200)).query("reads == 'place below' and place in @places")
-        cut = (
-            cut_parts(run, digits, n).query("part in ('whole', 'head')").groupby(["layer", "head"]).exact_match.first()
-        )
+        cut = cut_parts(run, digits, n)
+        heads = cut[cut.part.isin(["whole", "head"])].groupby(["layer", "head"]).exact_match.first()
         found = (
             right.all(1).mean(), right[:, answer].mean(), *np.mean(read, 0),
-            np.mean([_followed(run, digits, place - 1, n) for place in places]),
-            shares.groupby(["layer", "head"]).share.mean().max(), cut.loc[-1, -1] - cut.min(),
+            carry_followed(run, digits, min(n, 200)).right[:-1].mean(),
+            shares.groupby(["layer", "head"]).share.mean().max(), heads.loc[-1, -1] - heads.min(),
         )  # fmt: skip
         rows.append({"step": step, **dict(zip(MEASURES, map(float, found), strict=True))})
     return pd.DataFrame(rows)
-
-
-def _followed(run: Run, digits: int, place: int, n: int) -> float:
-    """The share of pairs that differ in one carry, out of `place`, of which both answers are right there."""
-    hits = []
-    for questions in carry_pairs(run, digits, place, min(n, 200))[:2]:
-        logits = record(run.model, questions, ())["logits", 0][:, questions.writer(place + 1)]
-        hits.append((logits.argmax(-1) == questions.right(place + 1)).numpy())
-    return float(np.mean(hits[0] & hits[1]))
