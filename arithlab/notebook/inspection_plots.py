@@ -121,7 +121,7 @@ def _grid(
         y=list(grid.index),
         xgap=2,
         ygap=2,
-        text=[[written.format(v) for v in row] for row in grid.to_numpy()],
+        text=[[written.format(round(v, 1) + 0.0) for v in row] for row in grid.to_numpy()],  # no -0.0
         texttemplate="%{text}",
         colorbar={"title": unit},
         hovertemplate="%{y}: %{z:.1f} " + unit + " at place %{x}<extra></extra>",
