@@ -14,6 +14,7 @@ from arithlab.inspection.ideal import READS, ideal_share, ideal_tokens
 from arithlab.inspection.lens import attribution, logit_lens
 from arithlab.inspection.patching import carry_followed, carry_map, carry_pairs, patched
 from arithlab.inspection.recording import Questions, held_out, record, scrambled
+from arithlab.inspection.representations import read_outs
 from arithlab.model.transformer import SITES, Probe
 from arithlab.training.evaluate import matching_tokens, place_accuracy
 from arithlab.training.runs import Run
@@ -215,6 +216,14 @@ def test_formats_without_one_layout_are_refused(out):
     run = Run("nowhere", al.Experiment(train="D_2", format="unpadded", positions="rope"))
     with pytest.raises(ArithlabError, match="no one layout"):
         _ = held_out(run, 2, 10).tokens
+
+
+def test_a_scratchpad_has_no_digits_of_an_answer(out):
+    run = Run("nowhere", al.Experiment(task="add mod 101", train="D_ab2", format="remainders", positions="rope"))
+    run.__dict__["model"] = run.experiment.model().eval()
+    with pytest.raises(ArithlabError, match="read_outs"):
+        cut_parts(run, 2, 10)
+    assert len(read_outs(run, "residue 101", 2, 300, tokens=[0, 5])) == 8
 
 
 def test_questions_look_the_same_whoever_asks(out):

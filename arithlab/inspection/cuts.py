@@ -2,11 +2,9 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from ..arithmetic.tokens import ROLE
 from ..errors import UnknownName
 from ..model.transformer import Probe, Shape
 from ..training.evaluate import matching_tokens
@@ -51,20 +49,20 @@ def cut_parts(run: Run, digits: int, n: int = 500, *, fill: str = "zero") -> pd.
     if fill not in FILLS:
         raise UnknownName("fill", fill, FILLS)
     questions = held_out(run, digits, n)
-    tokens, tail = questions.tokens, questions.tokens.tail
+    tokens = questions.tokens
     means = {}
     if fill == "mean":
         seen = record(run.model, held_out(run, digits, n, seed=1), set(PART_SITES.values()))
         means = {key: x.mean(0) for key, x in seen.items()}
-    places, answer = tokens.place[0, -tail:], tokens.role[0, -tail:] == ROLE["c"]
+    answer = [at - tokens.ids.shape[1] for at in questions.answer]  # counted from the end: place 0, 1, ...
     rows = []
     for part, layer, head in [("whole", -1, -1), *parts(run.experiment.shape)]:
         mean = means.get((PART_SITES.get(part), layer))
         edit = None if part == "whole" else _replace(PART_SITES[part], layer, head, mean)
         right = matching_tokens(run.model, tokens, Probe(attention=None, edit=edit))
         about = {"part": part, "layer": layer, "head": head, "name": part_name(part, layer, head)}
-        for place, share in sorted(zip(places[answer], right[:, answer].mean(0), strict=True)):
-            rows.append({**about, "place": int(place), "accuracy": share, "exact_match": np.mean(right.all(1))})
+        for place, share in enumerate(right[:, answer].mean(0)):
+            rows.append({**about, "place": place, "accuracy": share, "exact_match": right.all(1).mean()})
     return pd.DataFrame(rows)
 
 

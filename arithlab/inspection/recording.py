@@ -60,8 +60,12 @@ class Questions:
 
     @cached_property
     def answer(self) -> list[int]:
-        """The answer's digits: token numbers, place 0 first."""
+        """The answer's digits: token numbers, place 0 first. Raises ArithlabError where a scratchpad stands instead."""
         at = np.flatnonzero(self.tokens.role[0] == ROLE["c"])
+        if not len(at):
+            raise ArithlabError(
+                f"the format {self.experiment.format!r} writes no digits of an answer: look at it with `read_outs`."
+            )
         return at[np.argsort(self.tokens.place[0, at])].tolist()
 
     def until(self, token: int) -> "Questions":

@@ -1,17 +1,20 @@
 """The weights of a run at several stages of its training, kept beside the run."""
 
+import os
+import sys
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
-from ..errors import ArithlabError, CheckpointCorrupt, shorten
+from ..errors import ArithlabError, CheckpointCorrupt, TrainingFailed, shorten
 from ..model.transformer import Transformer
 from .experiment import Experiment
 from .machine import choose_device, memory_errors_told
-from .runs import Run, output_folder, read_tensors, write_tensors
+from .runs import Run, inside, output_folder, read_tensors, write_tensors
 from .trainer import Trainer
 
 
@@ -48,7 +51,8 @@ def train_stages(experiment: Experiment, stages: Iterable[int], device: str = "a
                 "training ends."
             )
     run = Run(output_folder() / "runs" / experiment.id, experiment)
-    paths = {step: run.path / "stages" / f"step-{step:09d}.safetensors" for step in stages}
+    folder = inside(run.path / "stages")
+    paths = {step: folder / f"step-{step:09d}.safetensors" for step in stages}
     if missing := [step for step in stages if not _whole(paths[step])]:
         _train(experiment, {step: paths[step] for step in missing}, device)
     return {step: Altered(run, read_tensors(paths[step])[0], f"step {step}") for step in stages}
@@ -65,10 +69,11 @@ def _whole(path: Path) -> bool:
 def _train(experiment: Experiment, paths: dict[int, Path], device: str) -> None:
     with memory_errors_told(experiment):
         trainer = Trainer(experiment, choose_device(device))
-        for step in range(max(paths) + 1):
+        quiet, label = os.environ.get("ARITHLAB_QUIET") == "1", f"{experiment.task}, {len(paths)} stages"
+        for step in tqdm(range(max(paths) + 1), desc=label, unit="step", file=sys.stdout, disable=quiet, ncols=100):
             if step in paths:
                 write_tensors(paths[step], trainer.weights(), {"step": step})
             if step < max(paths):
                 loss = trainer.step(step)
                 if not torch.isfinite(loss).all():
-                    raise ArithlabError(f"the loss is {loss.item()} at step {step + 1}: lower lr or matrix_lr.")
+                    raise TrainingFailed(f"the loss is {loss.item()} at step {step + 1}: lower lr or matrix_lr.")
