@@ -27,11 +27,14 @@ def exercises():
 
 @pytest.fixture
 def space():
-    """What the exercise cells find defined: the package, and a table of cut heads for 05.3."""
+    """What the exercise cells find defined: the package, a table of cuts for 05.3 and a carry map for 05.4."""
     import arithlab as al
 
     cut = pd.DataFrame({"layer": [-1, 0, 0, 1], "head": [-1, 0, 1, 0], "place": 0, "exact_match": [1.0, 0.9, 0.1, 0.5]})
-    return {"al": al, "cut": cut}
+    cut["part"] = ["whole", "head", "head", "head"]
+    rows = [(0, "resid_pre", "a₁", 0.5), (0, "attn_out", "c₁", 0.95), (1, "resid_pre", "c₁", 1.0)]
+    made = pd.DataFrame(rows, columns=["layer", "site", "label", "restored"])
+    return {"al": al, "cut": cut, "made": made}
 
 
 @pytest.mark.parametrize(("number", "placeholder", "checking", "solution"), exercises())

@@ -36,15 +36,6 @@ def test_the_maps_belong_to_the_answer_that_free_running_decoding_gives(run):
         assert ("".join(digits[::-1]).lstrip("0") or "0") == al.answer(run, [question])[0]
 
 
-def test_cutting_every_head_is_measured_against_the_whole_model(run):
-    table = al.cut_heads(run, digits=2, n=200)
-    assert len(table) == (1 + 2 * 4) * 4
-    whole = table[table.layer == -1]
-    assert np.allclose(whole.accuracy, whole.whole)
-    assert table.accuracy.between(0, 1).all()
-    assert (table[table.layer >= 0].accuracy < table[table.layer >= 0].whole).any()
-
-
 class OracleModel(torch.nn.Module):
     """Writes the next digit of a sum from the operands and, where they leave it open, the digit written before."""
 

@@ -1,19 +1,16 @@
-"""Which tokens each head reads, and what breaks when a head is cut."""
+"""Which tokens each head reads."""
 
 import numpy as np
 import pandas as pd
 import torch
 
-from ..arithmetic import batches
 from ..arithmetic import digits as dg
 from ..arithmetic.tokens import ROLES, Tokens
 from ..errors import ArithlabError
 from ..model.positions import Layout
 from ..model.transformer import Probe
-from ..training.evaluate import matching_tokens, test_domain
 from ..training.runs import Run
-
-SUBSCRIPTS = str.maketrans("0123456789-", "₀₁₂₃₄₅₆₇₈₉₋")
+from .recording import subscript
 
 
 def token_labels(run_tokens: Tokens, vocabulary: tuple[str, ...], row: int = 0) -> list[str]:
@@ -26,7 +23,7 @@ def token_labels(run_tokens: Tokens, vocabulary: tuple[str, ...], row: int = 0) 
     labels = []
     for token, role, place in zip(ids, roles, places, strict=True):
         name, symbol = ROLES[role], vocabulary[token]
-        labels.append(f"{name}{str(place).translate(SUBSCRIPTS)}={symbol}" if name in "abc" else symbol)
+        labels.append(f"{name}{subscript(place)}={symbol}" if name in "abc" else symbol)
     return labels
 
 
@@ -71,41 +68,3 @@ def attention(run: Run, question: str) -> pd.DataFrame:
     writes = about.iloc[table["query"] + 1].add_prefix("writes_").reset_index(drop=True)
     table = pd.concat([table, keys, writes], axis=1).rename(columns={"writes_label": "writes"})
     return table[[*(c for c in table.columns if c != "weight"), "weight"]]
-
-
-def cut_heads(run: Run, digits: int, n: int = 500) -> pd.DataFrame:
-    """What breaks when a head is cut (its output replaced by zero): one row per head and place of the answer.
-
-    Columns: layer, head, place, accuracy (share of right digits, the digits below given), whole (without
-    a cut), exact_match (of the whole answer). Layer and head are -1 in the rows of the uncut model.
-    """
-    e = run.experiment
-    e.check_length(digits)
-    if e.format_.width is None:
-        raise ArithlabError("cut_heads lines up answers by place and needs a padded format.")
-    a, b = batches.held_out_pairs(test_domain(e.test_family, digits), e.base, n)
-    tokens = e.format_.encode(e.task_, a, b)
-    places = tokens.place[0, -tokens.tail :]
-    answer = np.array([ROLES[role] == "c" for role in tokens.role[0, -tokens.tail :]])
-
-    def measure(cut: set[tuple[int, int]]) -> tuple[np.ndarray, float]:
-        right = matching_tokens(run.model, tokens, Probe(cut=cut))
-        return right[:, answer].mean(0), right.all(1).mean()
-
-    whole, exact = measure(set())
-    rows = []
-    every = [(layer, head) for layer in range(e.shape.layers) for head in range(e.shape.heads)]
-    for layer, head in [(-1, -1), *every]:
-        accuracy, match = (whole, exact) if layer < 0 else measure({(layer, head)})
-        for place, share, before in zip(places[answer], accuracy, whole, strict=True):
-            rows.append(
-                {
-                    "layer": layer,
-                    "head": head,
-                    "place": int(place),
-                    "accuracy": share,
-                    "whole": before,
-                    "exact_match": match,
-                }
-            )
-    return pd.DataFrame(rows).sort_values(["layer", "head", "place"], ignore_index=True)

@@ -154,7 +154,7 @@ def _lucky_pair(answer: tuple[int, int]) -> Verdict:
 @exercise("05.3")
 def _worst_head(answer: tuple) -> Verdict:
     given, cut = answer
-    worst = cut[cut["layer"] >= 0].groupby(["layer", "head"])["exact_match"].first()
+    worst = cut[cut["part"] == "head"].groupby(["layer", "head"])["exact_match"].first()
     right = tuple(given) in worst.index and worst[tuple(given)] == worst.min()
     return (
         bool(right),
@@ -162,6 +162,21 @@ def _worst_head(answer: tuple) -> Verdict:
         if right
         else "another cut leaves less: see the hint.",
     )
+
+
+@exercise("05.4")
+def _first_site(answer: tuple) -> Verdict:
+    given, table = answer
+    held = table[table["restored"] >= 0.9]
+    right = (int(held["layer"].iloc[0]), held["site"].iloc[0], held["label"].iloc[0])
+    if tuple(given) == right:
+        return True, "from there on the carry is at the token that writes the next digit."
+    at = table[(table["layer"] == given[0]) & (table["site"] == given[1]) & (table["label"] == given[2])]
+    if at.empty:
+        return False, f"the table has no row {given!r}."
+    share = at["restored"].iloc[0]
+    why = "too little." if share < 0.9 else "but an earlier one restores nine tenths already."
+    return False, f"{share:.2f} is restored there, {why}"
 
 
 @exercise("08.1")

@@ -103,8 +103,11 @@ def dependence_maps(tables: Mapping[str, np.ndarray]) -> go.Figure:
     return style(figure, f"{title} {'. '.join(said)}.", title=title, height=400)
 
 
-def attention_maps(table: pd.DataFrame, *, places: int, title: str) -> go.Figure:
-    """All heads at a glance: rows the tokens that write the first answer places, columns what they read."""
+def attention_maps(table: pd.DataFrame, *, places: int, title: str, ideal: bool = False) -> go.Figure:
+    """All heads at a glance: rows the tokens that write the first answer places, columns what they read.
+
+    ideal: frames what an adder that writes the units first needs (see `inspection.ideal.ideal_tokens`).
+    """
     writers = table[(table["writes_role"] == "c") & (table["writes_place"] < places)]
     heads = sorted(set(zip(writers["layer"], writers["head"], strict=True)))
     columns = int(writers["head"].max()) + 1
@@ -136,6 +139,20 @@ def attention_maps(table: pd.DataFrame, *, places: int, title: str) -> go.Figure
             col=number % columns + 1,
             hovertemplate="%{y} reads %{x}: %{z:.2f}<extra></extra>",
         )
+        if ideal:
+            below = one["writes_place"] - one["key_place"]
+            operand, written = one["key_role"].isin(["a", "b"]), one["key_role"] == "c"
+            needed = one[(operand & below.isin([0, 1])) | (written & (below == 1))]
+            figure.add_scatter(
+                x=needed["key_label"],
+                y=[f"writes {r}" for r in needed["writes"]],
+                mode="markers",
+                showlegend=False,
+                hoverinfo="skip",
+                marker={"symbol": "square-open", "size": 8, "color": COLOURS[1], "line": {"width": 1.5}},
+                row=number // columns + 1,
+                col=number % columns + 1,
+            )
         top = one.loc[one.groupby("query")["weight"].idxmax()]
         read = ", ".join(f"{r.writes} reads {r.key_label}" for r in top.head(3).itertuples())
         said.append(f"layer {layer + 1} head {head + 1}: {read}")
@@ -143,33 +160,6 @@ def attention_maps(table: pd.DataFrame, *, places: int, title: str) -> go.Figure
     figure.update_yaxes(autorange="reversed", tickfont={"size": 10}, type="category", showgrid=False)
     alt = f"{title}. Strongest weights of the first answer digits: {'; '.join(said)}."
     return style(figure, alt, title=title, height=120 + 250 * (-(-len(heads) // columns)))
-
-
-def cut_effects(table: pd.DataFrame, *, title: str) -> go.Figure:
-    """What each head's cut costs: rows heads, columns places, colour share of right digits left (of `cut_heads`)."""
-    cut = table[table["layer"] >= 0].copy()
-    cut["name"] = [f"layer {layer + 1}, head {head + 1}" for layer, head in zip(cut["layer"], cut["head"], strict=True)]
-    grid = cut.pivot(index="name", columns="place", values="accuracy") * 100
-    figure = go.Figure()
-    figure.add_heatmap(
-        z=grid.to_numpy(),
-        x=[str(p) for p in grid.columns],
-        y=list(grid.index),
-        zmin=0,
-        zmax=100,
-        colorscale="Cividis",
-        xgap=2,
-        ygap=2,
-        text=[[f"{v:.0f}" for v in row] for row in grid.to_numpy()],
-        texttemplate="%{text}",
-        colorbar={"title": "%"},
-        hovertemplate="%{y} cut: %{z:.0f} % of digits right at place %{x}<extra></extra>",
-    )
-    figure.update_xaxes(title="place of the answer digit", type="category")
-    figure.update_yaxes(autorange="reversed", type="category")
-    worst = grid.min(axis=1)
-    said = ", ".join(f"{name} leaves at worst {value:.0f} %" for name, value in worst.items())
-    return style(figure, f"{title}. {said}.", title=title, height=120 + 34 * len(grid))
 
 
 def compare_curves(curves: Mapping[str, pd.DataFrame], digits: Sequence[int], *, title: str) -> go.Figure:

@@ -1,0 +1,106 @@
+"""Which part of the model writes which answer digit: direct logit attribution, and the logit lens.
+
+Sources: attribution as in Elhage et al. 2021 (A Mathematical Framework for Transformer Circuits), the lens as in
+nostalgebraist 2020 (interpreting GPT: the logit lens). Only what a part says straight to the output is counted, not
+what later parts make of it.
+"""
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import UnknownName
+from ..model.transformer import Transformer
+from ..training.runs import Run
+from .cuts import part_name
+from .recording import held_out, record
+
+AGAINST = ("mean", "next")
+
+
+@torch.inference_mode()
+def attribution(run: Run, digits: int, n: int = 500, *, against: str = "mean") -> pd.DataFrame:
+    """What each part adds to the logit of the right digit, at every place of the answer.
+
+    The logit counts less the mean of all digits' logits (against mean) or less that of the likeliest other digit
+    (against next). The final LayerNorm divides by the standard deviation that the whole stream has (frozen), so
+    that everything is a sum: the parts embedding (token and position), head, mlp and bias (of the attentions and the
+    final norm; zero in a model without) add up to `whole`, which is read from the model's own logits. Columns: part,
+    layer, head (-1 where there is none), name, place, contribution (mean over n questions).
+    """
+    if against not in AGAINST:
+        raise UnknownName("against", against, AGAINST)
+    questions = held_out(run, digits, n)
+    model, shape = run.model, run.experiment.shape
+    seen = record(model, questions, ("resid_pre", "z", "mlp_out", "resid_post"))
+    rows = []
+    for place in range(len(questions.answer)):
+        at, right = questions.writer(place), questions.right(place)
+        logits = seen["logits", 0][:, at]
+        direction = _direction(model, logits, right, questions.digit_ids, against)  # (N, C)
+        last = seen["resid_post", shape.layers - 1][:, at]
+        scale = (last.var(-1, correction=0, keepdim=True) + model.norm.eps).sqrt()
+        reads = direction * model.norm.weight / scale
+        reads = reads - reads.mean(-1, keepdim=True)  # the norm takes the mean away: so no part's mean counts
+
+        def add(part: str, layer: int, head: int, value: Tensor, place: int = place) -> None:
+            about = {"part": part, "layer": layer, "head": head, "name": part_name(part, layer, head)}
+            rows.append({**about, "place": place, "contribution": value.double().mean().item()})
+
+        bias = torch.zeros(len(right)) if model.norm.bias is None else direction @ model.norm.bias
+        add("embedding", -1, -1, (seen["resid_pre", 0][:, at] * reads).sum(-1))
+        for layer, block in enumerate(model.blocks):
+            heads = block.attention.out.weight.unflatten(1, (shape.heads, -1))  # (C, H, D)
+            out = torch.einsum("nhd,chd,nc->nh", seen["z", layer][:, :, at], heads, reads)
+            for head in range(shape.heads):
+                add("head", layer, head, out[:, head])
+            if block.attention.out.bias is not None:
+                bias = bias + reads @ block.attention.out.bias
+            add("mlp", layer, -1, (seen["mlp_out", layer][:, at] * reads).sum(-1))
+        add("bias", -1, -1, bias)
+        add("whole", -1, -1, _less_the_rest(logits, right, questions.digit_ids, against))
+    return pd.DataFrame(rows)
+
+
+def _direction(model: Transformer, logits: Tensor, right: Tensor, digits: slice, against: str) -> Tensor:
+    """The rows of the output matrix that `_less_the_rest` reads: (N, C)."""
+    weight = model.head.weight.detach()
+    rest = weight[digits].mean(0) if against == "mean" else weight[_next_best(logits, right, digits)]
+    return weight[right] - rest
+
+
+def _less_the_rest(logits: Tensor, right: Tensor, digits: slice, against: str) -> Tensor:
+    """The logit of the right digit less the mean of all digits', or less that of the likeliest other one: (N,)."""
+    own = logits.gather(1, right[:, None])[:, 0]
+    if against == "mean":
+        return own - logits[:, digits].mean(1)
+    return own - logits.gather(1, _next_best(logits, right, digits)[:, None])[:, 0]
+
+
+def _next_best(logits: Tensor, right: Tensor, digits: slice) -> Tensor:
+    others = logits.scatter(1, right[:, None], float("-inf"))
+    return others[:, digits].argmax(1) + digits.start
+
+
+def logit_lens(run: Run, digits: int, n: int = 500) -> pd.DataFrame:
+    """What the model would answer if it stopped early: the final norm and output after each block.
+
+    Columns: layer (-1: the embedding), after (in words), place, accuracy (share of right digits where the lens says
+    its likeliest token), probability (mean, of the right digit). The rows of the last layer are the model itself.
+    """
+    questions = held_out(run, digits, n)
+    model = run.model
+    seen = record(model, questions, ("resid_pre", "resid_post"))
+    rows = []
+    for layer in range(-1, run.experiment.shape.layers):
+        stream = seen["resid_pre", 0] if layer < 0 else seen["resid_post", layer]
+        after = "embedding" if layer < 0 else f"layer {layer + 1}"
+        for place in range(len(questions.answer)):
+            right = questions.right(place)
+            with torch.inference_mode():
+                shares = F.softmax(model.head(model.norm(stream[:, questions.writer(place)])).double(), -1)
+            hit = (shares.argmax(-1) == right).double().mean().item()
+            sure = shares.gather(1, right[:, None]).mean().item()
+            rows.append({"layer": layer, "after": after, "place": place, "accuracy": hit, "probability": sure})
+    return pd.DataFrame(rows)
