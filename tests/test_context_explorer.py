@@ -24,7 +24,7 @@ def test_a_phase_diagram_has_a_mark_for_every_run():
     names = [*shots.PHASES.values(), shots.NOTHING]
     rows = [
         {"tasks": 8 * (1 + k % 2), "alpha": 0.5, "seed": k, "phase": names[k % 5]}
-        | {f"best_{which}": k / 10 for which in shots.SETS}
+        | {f"{when}_{which}": k / 10 for which in shots.SETS for when in ("best", "exact_match")}
         for k in range(7)
     ]
     figure = context_plots.phase_diagram(pd.DataFrame(rows))

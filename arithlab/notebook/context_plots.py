@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ..training.shots import LEARNED, NOTHING, PHASES
+from ..training.shots import LEARNED, LEAST, NOTHING, PHASES
 from .maps import CYCLE
 from .plots import COLOURS, GREY, look, style
 
@@ -48,8 +48,13 @@ def phase_diagram(table: pd.DataFrame, *, title: str = "Phases by tasks and inpu
     figure.update_yaxes(
         title="alpha: share of inputs", tickvals=list(range(len(alphas))), ticktext=[f"{a:g}" for a in alphas]
     )
-    words = f"one mark per seed; learned: {100 * LEARNED:.0f} % of what ratio matching reaches, at the best step"
+    words = f"one mark per seed; learned: {100 * LEARNED:.0f} % of what ratio matching reaches, and {100 * LEAST:.0f} %"
     return style(figure, f"{title}, {words}. {'. '.join(said)}.", title=title, height=440)
+
+
+def reached(table: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy on each test set at the end or at the best step, whichever is higher: a column per set."""
+    return pd.DataFrame({which: table[[f"exact_match_{which}", f"best_{which}"]].max(axis=1) for which in SETS})
 
 
 def stages(tables: Mapping[str, pd.DataFrame], *, title: str = "While they learn") -> go.Figure:

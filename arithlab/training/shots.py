@@ -19,7 +19,7 @@ from .machine import memory_errors_told
 from .runs import Run
 
 FOLLOWED = 256  # test sequences per set during training
-LEARNED = 0.75  # of the accuracy of ratio matching: from there a set counts as learned
+LEARNED, LEAST = 0.75, 0.5  # a set counts as learned from this share of ratio matching's accuracy, and this accuracy
 PHASES = {  # by the hardest set that is learned, hardest first
     "ood test": "o.o.d. generalization",
     "ood train": "o.o.d. memorization",
@@ -170,8 +170,8 @@ def phase(scores: Mapping[str, float], ceiling: Mapping[str, float]) -> str:
     >>> phase(scores, dict.fromkeys(scores, 0.8))
     'i.d. generalization'
     """
-    learned = [name for which, name in PHASES.items() if which in scores and scores[which] >= LEARNED * ceiling[which]]
-    return learned[0] if learned else NOTHING
+    learned = [which for which, score in scores.items() if score >= max(LEARNED * ceiling[which], LEAST)]
+    return next((name for which, name in PHASES.items() if which in learned), NOTHING)
 
 
 def stages(run: Run) -> pd.DataFrame:
@@ -181,7 +181,9 @@ def stages(run: Run) -> pd.DataFrame:
 
 
 def outcome(run: Run) -> dict:
-    """How an in-context run went, as one row: accuracy per set at the end and at the best step, and the phase there.
+    """How an in-context run went, as one row: accuracy per set at the end and at the best step, and the phase.
+
+    The phase goes by what was reached at either: what has faded counts, and so does what came after the best step.
 
     With weights also, at the best step on new tasks: ratio_late and regression_late, the accuracy on these kinds of
     questions in the second half of the context; and noisy_late, the accuracy with 40 % of the labels wrong as
@@ -192,7 +194,8 @@ def outcome(run: Run) -> dict:
     ends, at_best = (table[table.step == step].iloc[0] for step in (table.step.max(), best))
     row = {f"exact_match_{name}": float(ends[name]) for name in sets} | {"best_step": best}
     row |= {f"best_{name}": float(at_best[name]) for name in sets}
-    row |= {"phase": phase(at_best[sets], ceilings(run.experiment))}
+    reached = {name: max(row[f"exact_match_{name}"], row[f"best_{name}"]) for name in sets}
+    row |= {"phase": phase(reached, ceilings(run.experiment))}
     if not run.has_weights or WATCHED not in sets:
         return row
     kinds = algorithms(run, WATCHED, best=True)
