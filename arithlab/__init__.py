@@ -34,6 +34,8 @@ _HOME = {
     "recorded": "training.grids",
     "sweep": "training.sweep",
     "attention": "inspection.attention",
+    "needed_tokens": "inspection.attention",
+    "on_needed": "inspection.attention",
     "cut_heads": "inspection.attention",
     "carry_test": "inspection.carry",
     "dependence": "arithmetic.dependence",
@@ -50,6 +52,8 @@ _HOME = {
     "AskBox": "notebook.widgets",
     "TheoryExplorer": "notebook.widgets",
     "LengthExplorer": "notebook.explorer",
+    "AttentionViewer": "notebook.attention_viewer",
+    "MistakesBrowser": "notebook.mistakes_browser",
 }
 
 __all__ = [*_HOME]
