@@ -6,6 +6,7 @@ import ipywidgets as w
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from ..errors import ArithlabError, shorten
@@ -16,6 +17,10 @@ from .plots import COLOURS, GREY, style
 from .widgets import WIDE, _put, _table, _text
 
 GROUPS = {"a": "first operand", "b": "second operand", "c": "answer so far"}  # the rest: signs
+STEPS = [i / 16 for i in range(17)]
+SHADES = [
+    [t * t, colour] for t, colour in zip(STEPS, sample_colorscale("Cividis", STEPS), strict=True)
+]  # small ones show
 
 
 class Grid:
@@ -103,7 +108,7 @@ def _heatmap(grid: Grid, head: int, **more) -> go.Heatmap:
         z=grid.weights[head],
         zmin=0,
         zmax=1,
-        colorscale="Cividis",
+        colorscale=SHADES,
         customdata=_hover(grid),
         hoverongaps=False,
         hovertemplate="%{customdata}: %{z:.0%}<extra>" + _name(grid.heads[head]) + "</extra>",
@@ -118,7 +123,9 @@ def _frames(grid: Grid) -> go.Scatter:
         x += [column + side for side in (-0.46, 0.46, 0.46, -0.46, -0.46)] + [None]
         y += [row + side for side in (-0.46, -0.46, 0.46, 0.46, -0.46)] + [None]
     line = {"color": COLOURS[1], "width": 2}
-    return go.Scatter(x=x, y=y, mode="lines", line=line, name="an ideal adder reads this", hoverinfo="skip")
+    return go.Scatter(
+        x=x, y=y, mode="lines", line=line, name="an ideal adder reads these", showlegend=True, hoverinfo="skip"
+    )
 
 
 def overview(grid: Grid) -> go.Figure:
@@ -138,9 +145,8 @@ def overview(grid: Grid) -> go.Figure:
     middles = {name: (first + last) / 2 for name, (first, last) in grid.groups.items() if name != "signs"}
     figure.update_xaxes(tickvals=list(middles.values()), ticktext=["a", "b", "answer"][: len(middles)], showgrid=False)
     figure.update_yaxes(autorange="reversed", showticklabels=False, showgrid=False)
-    score = "" if grid.needed is None else " (share of attention on the tokens that an ideal adder needs)"
-    title = f"All heads{score}"
-    style(figure, f"{title}: {'; '.join(titles)}.", title=title, height=110 + 120 * layers)
+    score = "" if grid.needed is None else ", with the share of attention on the tokens that an ideal adder needs"
+    style(figure, f"All heads{score}: {'; '.join(titles)}.", title="All heads", height=110 + 120 * layers)
     figure.update_xaxes(showgrid=False, ticks="", linecolor="rgba(0,0,0,0)")
     return figure.update_yaxes(showgrid=False, ticks="", linecolor="rgba(0,0,0,0)").update_layout(margin={"l": 10})
 

@@ -34,7 +34,7 @@ class MistakesBrowser(w.VBox):
             test, description="test domain", continuous_update=False,
             tooltip="such as D_5 or D_4+D_5; press Enter", **common,
         )  # fmt: skip
-        self.kind = w.Dropdown(description="kind", tooltip="which mistakes to browse", **common)
+        self.kind = w.Dropdown(options=[ALL], description="kind", tooltip="which mistakes to browse", **common)
         self.number = w.BoundedIntText(1, 1, 1, description="mistake", tooltip="its number", **common)
         self.previous = w.Button(description="Previous", tooltip="the mistake before")
         self.next = w.Button(description="Next", tooltip="the mistake after")
@@ -69,6 +69,7 @@ class MistakesBrowser(w.VBox):
                 ]
             )
         )
+        self.kind.value = ALL
         self._draw()
         self._choose()
 

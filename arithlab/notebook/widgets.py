@@ -42,7 +42,8 @@ def _put(output: w.Output, figure: go.Figure) -> None:
 
 
 def _table(frame: pd.DataFrame) -> str:
-    return frame.to_html(index=False, border=0, escape=True)
+    rows = frame.to_html(index=False, border=0, escape=True, justify="left")
+    return f"<div class='jp-RenderedHTMLCommon'>{rows}</div>"  # JupyterLab's own look of tables, in its themes
 
 
 def _text(words: str, alarm: bool = False) -> str:
@@ -293,16 +294,18 @@ class TheoryExplorer(w.VBox):
 
     def __init__(self, operation: str = "add", modulus: int = 101, base: int = 10, digits: int = 4):
         super().__init__()
-        common = {"style": WIDE, "layout": w.Layout(width="32em"), "continuous_update": False}
+        common = {"style": WIDE, "layout": w.Layout(width="22em")}
         self.operation = w.Dropdown(
             options=[("addition", "add"), ("multiplication", "mul")],
             value=operation,
             description="operation",
-            style=WIDE,
+            tooltip="what the model learns",
+            **common,
         )
-        self.modulus = w.IntSlider(modulus, 2, 210, description="modulus p", **common)
-        self.base = w.IntSlider(base, 2, 36, description="base b", **common)
-        self.digits = w.IntSlider(digits, 1, 8, description="training digits n", **common)
+        # not sliders: theirs have no name that a screen reader could say
+        self.modulus = w.BoundedIntText(modulus, 2, 10**6, description="modulus p", tooltip="from 2", **common)
+        self.base = w.BoundedIntText(base, 2, 36, description="base b", tooltip="the number base, 2 to 36", **common)
+        self.digits = w.BoundedIntText(digits, 1, 8, description="training digits", tooltip="the domain D_n", **common)
         self.words, self.figure = w.HTML(), w.Output()
         controls = [self.operation, self.modulus, self.base, self.digits]
         self.children = [w.HTML("<h4>What theory predicts</h4>"), *controls, self.words, self.figure]
