@@ -163,6 +163,13 @@ class Notebook:
         self.page.run("document.activeElement.select()")
         self.page.press(*text, "Enter")
 
+    def choose(self, label, key):
+        """Open a list by the space bar, move in it and press Enter; JupyterLab keeps the arrows of a closed list."""
+        self.focus(label)
+        self.page.press(" ")
+        time.sleep(0.5)
+        self.page.press(key, "Enter")
+
     def press(self, label):
         """Press a button by the space bar."""
         self.focus(label)
@@ -192,7 +199,8 @@ def opened(lab, chromium):
     yield open_
     hosts = {re.match(r"\w+://([^/:]*)", url)[1] for url in chromium.requests}
     assert hosts == {"127.0.0.1"}
-    assert chromium.problems == []
+    drawn_before_it_had_a_width = re.compile(r"<text> attribute (transform|x): .*Infinity")  # plotly, once, then right
+    assert [problem for problem in chromium.problems if not drawn_before_it_had_a_width.search(problem)] == []
 
 
 def test_the_notebooks_with_widgets_are_found():
@@ -232,30 +240,26 @@ def change_base_and_modulus(notebook):
 
 
 def change_the_window(notebook):
-    notebook.focus("temperature")
-    notebook.page.press("ArrowDown")
+    notebook.choose("temperature", "ArrowDown")
     notebook.wait("temperature 1.5: ")
     notebook.wait("are right")
 
 
 def view_and_browse(notebook):
     before = notebook.text()
-    notebook.focus("head")
-    notebook.page.press("ArrowDown")
+    notebook.choose("head", "ArrowDown")
     notebook.wait("Layer 1, head 2 while")
-    notebook.focus("layer")
-    notebook.page.press("ArrowDown")
+    notebook.choose("layer", "ArrowDown")
     notebook.wait("Layer 2, head 2 while the model answers 4789+3214")
     notebook.type("another", "12+34")
     notebook.wait("answers 12+34")
     assert "Mistake 1 of" in before
     notebook.press("Next")
     notebook.wait("Mistake 2 of")
-    notebook.focus("kind")
-    notebook.page.press("End")
+    notebook.choose("kind", "End")
     notebook.wait("Mistake 1 of")
     notebook.type("test domain", "D_6")
-    notebook.wait("up to 5")
+    notebook.wait("0.0 % of 200 answers are right")
     chosen = "[...document.querySelectorAll('select')].map(one => one.selectedOptions[0]?.textContent ?? '')"
     assert all(notebook.page.run(chosen)), "a list shows nothing"
 
