@@ -14,7 +14,7 @@ from ..inspection.attention import attention, needed_tokens, on_needed
 from ..training.answer import lined_up, rows_of
 from ..training.runs import Run
 from .plots import COLOURS, GREY, style
-from .widgets import WIDE, _put, _table, _text
+from .widgets import WIDE, _drawing, _heading, _put, _table, _text
 
 GROUPS = {"a": "first operand", "b": "second operand", "c": "answer so far"}  # the rest: signs
 STEPS = [i / 16 for i in range(17)]
@@ -211,9 +211,9 @@ class AttentionViewer(w.VBox):
             options=[(str(i + 1), i) for i in range(heads)], description="head", tooltip="which head", **common
         )
         self.words, self.answer, self.table = w.HTML(), w.HTML(), w.HTML()
-        self.overview, self.detail = w.Output(), w.Output()
+        self.overview, self.detail = _drawing(), _drawing()
         controls = w.HBox([self.example, self.other, self.layer, self.head], layout=w.Layout(flex_flow="row wrap"))
-        heading = w.HTML("<h4>Which digits does it read?</h4>")
+        heading = _heading("Which digits does it read?")
         self.children = [heading, controls, self.answer, self.words, self.overview, self.detail, self.table]
         self.example.observe(lambda change: self.ask(self.example.value), names="value")
         self.other.observe(lambda change: self.other.value and self.ask(self.other.value), names="value")

@@ -12,7 +12,7 @@ from ..model.transformer import Probe
 from ..training.evaluate import evaluate
 from ..training.runs import Run
 from . import plots
-from .widgets import WIDE, _put, _text
+from .widgets import WIDE, _drawing, _heading, _put, _text
 
 LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 20, 50, 100, 200, 500, 1000)
 WINDOWS = (0, 1, 2, 3, 4, 8, 16, math.inf)
@@ -61,9 +61,9 @@ class LengthExplorer(w.VBox):
             tooltip="of the sums asked",
             **common,
         )
-        self.words, self.figure = w.HTML(), w.Output()
+        self.words, self.figure = w.HTML(), _drawing()
         controls = [self.train_digits, self.window, self.temperature, self.digits]
-        self.children = [w.HTML("<h4>How far does it carry on?</h4>"), *controls, self.words, self.figure]
+        self.children = [_heading("How far does it carry on?"), *controls, self.words, self.figure]
         for control in controls:
             control.observe(lambda change: self.refresh(), names="value")
         self.refresh()

@@ -13,7 +13,7 @@ from ..inspection.mistakes import KINDS, accuracy_by, mistakes
 from ..training.answer import Answerer, lined_up
 from ..training.runs import Run
 from . import plots
-from .widgets import WIDE, _put, _table, _text
+from .widgets import WIDE, _drawing, _heading, _put, _table, _text
 
 ALL = "all wrong answers"
 
@@ -40,10 +40,10 @@ class MistakesBrowser(w.VBox):
         self.next = w.Button(description="Next", tooltip="the mistake after")
         self.words, self.digits, self.table = w.HTML(), w.HTML(), w.HTML()
         half = {"layout": w.Layout(width="32em", max_width="100%", flex="1 1 24em")}
-        self.chains, self.lengths = w.Output(**half), w.Output(**half)
+        self.chains, self.lengths = _drawing(**half), _drawing(**half)
         controls = w.HBox([self.test, self.kind, self.number], layout=w.Layout(flex_flow="row wrap"))
         figures = w.HBox([self.chains, self.lengths], layout=w.Layout(flex_flow="row wrap"))
-        heading, buttons = w.HTML("<h4>Which mistakes does it make?</h4>"), w.HBox([self.previous, self.next])
+        heading, buttons = _heading("Which mistakes does it make?"), w.HBox([self.previous, self.next])
         self.children = [heading, controls, buttons, self.words, self.digits, self.table, figures]
         self.ask()
         self.test.observe(lambda change: self._ask_and_tell(), names="value")
