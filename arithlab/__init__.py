@@ -21,6 +21,7 @@ _HOME = {
     "Experiment": "training.experiment",
     "Answerer": "training.answer",
     "answer": "training.answer",
+    "hugging_face": "training.hugging_face",
     "fit": "training.fit",
     "train": "training.fit",
     "train_seeds": "training.fit",
