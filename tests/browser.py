@@ -73,7 +73,7 @@ class Page:
         self.call("Page.navigate", url=where if isinstance(where, str) else where.absolute().as_uri())
         self.wait(f"document.readyState === 'complete' && ({ready})")
 
-    def wait(self, ready: str, seconds: float = 60) -> None:
+    def wait(self, ready: str, seconds: float = 120) -> None:
         """Wait until this JavaScript is true."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

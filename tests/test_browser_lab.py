@@ -125,7 +125,7 @@ class Notebook:
         page.run(f"jupyterapp.shell.activateById({PANEL}.id)")
         page.run(f"{PANEL}.context.ready.then(() => jupyterapp.commands.execute('notebook:run-all-cells'))")
         cells = f"{PANEL}.content.widgets.filter(cell => cell.model.type === 'code')"
-        page.wait(f"{cells}.every(cell => cell.model.executionCount)", 120)
+        page.wait(f"{cells}.every(cell => cell.model.executionCount)", 240)
         assert (
             page.run(f"{cells}.flatMap(cell => cell.model.outputs.toJSON()).filter(o => o.output_type === 'error')")
             == []
@@ -151,7 +151,7 @@ class Notebook:
             "[...document.querySelectorAll('.jp-OutputArea-output')].map(o => o.innerText).join('\\n')"
         )
 
-    def wait(self, words, seconds=30):
+    def wait(self, words, seconds=60):
         end = time.monotonic() + seconds
         while words not in self.text():
             assert time.monotonic() < end, f"{words!r} was never said: {self.text()[-1500:]}"

@@ -48,7 +48,7 @@ a { color: #0072B2; }
 SWITCH = """
 const {visible, alt} = this.selectedOptions[0].dataset, figure = this.closest('figure');
 Plotly.restyle(figure.querySelector('.plotly-graph-div'), {visible: JSON.parse(visible)});
-figure.querySelector('[role=img]').setAttribute('aria-label', alt);
+figure.querySelector('[role=group]').setAttribute('aria-label', alt);
 figure.querySelector('figcaption').textContent = alt;
 """
 PAGE = """<!DOCTYPE html>
@@ -88,6 +88,7 @@ def export(out: Path | None = None) -> list[Path]:
 
 
 def _page(title: str, body: str, scripts: str = "", navigation: str = "") -> str:
+    body = body.replace("<pre>", '<pre tabindex="0">')  # wide ones scroll, by keyboard too
     style = STYLE + HtmlFormatter().get_style_defs(".highlight").replace("background: #f8f8f8", "")
     return PAGE.format(
         policy=POLICY, title=html.escape(title), style=style, scripts=scripts, navigation=navigation, body=body
@@ -126,7 +127,7 @@ def _figure(figure: dict) -> str:
     drawing = {key: figure[key] for key in ("data", "layout", "frames") if key in figure}
     division = pio.to_html(drawing, FIGURE_CONFIG, include_plotlyjs=False, full_html=False, validate=False)
     return (
-        f'<figure>{_choices(meta)}<div role="img" aria-label="{alt}">{division}</div>'
+        f'<figure>{_choices(meta)}<div role="group" aria-label="{alt}">{division}</div>'
         f'<figcaption aria-live="polite">{alt}</figcaption></figure>'
     )
 
