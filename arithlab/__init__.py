@@ -23,6 +23,7 @@ _HOME = {
     "by_shots": "training.shots",
     "Answerer": "training.answer",
     "answer": "training.answer",
+    "hugging_face": "training.hugging_face",
     "fit": "training.fit",
     "train": "training.fit",
     "train_seeds": "training.fit",
@@ -63,6 +64,8 @@ _HOME = {
     "TheoryExplorer": "notebook.widgets",
     "LengthExplorer": "notebook.explorer",
     "ContextExplorer": "notebook.context_explorer",
+    "AttentionViewer": "notebook.attention_viewer",
+    "MistakesBrowser": "notebook.mistakes_browser",
 }
 
 __all__ = [*_HOME]

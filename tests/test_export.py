@@ -1,5 +1,6 @@
 """Exported pages: complete, escaped, and shown by a browser that is cut off from the network."""
 
+import json
 import re
 from html.parser import HTMLParser
 
@@ -22,6 +23,10 @@ figure.update_layout(title="A figure", meta={"alt": "A line that rises and falls
 al.show(figure)
 """.replace("HOSTILE", repr(HOSTILE))
 WIDGET = "al.AskBox.__init__\nal.TheoryExplorer(modulus=7, digits=2)"
+VIEWER = """
+run = al.train(al.Experiment(train="D_1", format="padded 2", size="1-2-8", steps=1))
+al.AttentionViewer(run, ["1+2"])
+"""
 MATHS = (
     "# 99. Two <b>words</b>\n\nBy the end: $a_i < b^2$ and `$5` and\n\n$$\\frac{\\gcd(p, b^n)}{p}$$\n\n"
     "$\\undefinedmacro{$ [next](98_next.ipynb) [paper](https://doi.org/10.1)\n\n"
@@ -36,7 +41,10 @@ def pages(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ARITHLAB_OUT", str(folder / "out"))
         patch.chdir(folder)
-        for name, cells in {"98_next": ["print('<i>text</i>')"], "99_fixture": [FIGURE, WIDGET, "1 < 2"]}.items():
+        for name, cells in {
+            "98_next": ["print('<i>text</i>')"],
+            "99_fixture": [FIGURE, WIDGET, VIEWER, "1 < 2"],
+        }.items():
             book = new_notebook(cells=[new_markdown_cell(MATHS), *map(new_code_cell, cells)])
             nbformat.write(book, folder / f"{name}.ipynb")
             execute(folder / f"{name}.ipynb", {})
@@ -60,7 +68,7 @@ class Loads(HTMLParser):
             self.addresses += [attributes[key] for key in ("src", "data", "srcset") if attributes.get(key)]
         elif tag == "link":
             self.addresses.append(attributes.get("href"))
-        if attributes.get("role") == "img":
+        if attributes.get("role") == "group":
             self.labels.append(attributes["aria-label"])
 
 
@@ -140,6 +148,23 @@ def test_without_a_network_a_browser_draws_everything_and_asks_for_nothing(pages
         page.open(pages / "index.html")
         assert page.run("document.querySelectorAll('a').length") >= 2
         assert page.problems == []
+
+
+@NEEDS_BROWSER
+def test_a_head_can_be_chosen_in_a_page_without_a_kernel(pages, tmp_path):
+    with browser(tmp_path) as page:
+        page.open(pages / "99_fixture.html", "document.querySelectorAll('select').length === 1")
+        figure = "document.querySelector('select').closest('figure')"
+        shown = f"{figure}.querySelector('.plotly-graph-div').data.map(trace => trace.visible)"
+        page.wait(f"{figure}.querySelector('.main-svg') !== null")
+        before, words = page.run(shown), page.run(f"{figure}.querySelector('figcaption').textContent")
+        chosen = page.run("document.querySelector('select').value")
+        page.run("document.querySelector('select').focus()")
+        page.press("ArrowUp" if chosen.endswith("2") else "ArrowDown")
+        assert page.run("document.querySelector('select').value") != chosen
+        page.wait(f"JSON.stringify({shown}) !== {json.dumps(json.dumps(before, separators=(',', ':')))}")
+        assert page.run(f"{figure}.querySelector('figcaption').textContent") != words
+        assert page.axe("main") == []
 
 
 @NEEDS_BROWSER

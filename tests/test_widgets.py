@@ -111,7 +111,7 @@ def test_ask_box_answers_and_explains():
     assert "10 digits" in box.answer.value
 
 
-def test_theory_explorer_follows_its_sliders():
+def test_theory_explorer_follows_its_controls():
     explorer = al.TheoryExplorer(modulus=101, digits=4)
     assert "0.99 %" in explorer.words.value
     explorer.modulus.value = 100
@@ -167,7 +167,7 @@ def test_a_change_during_training_leaves_its_status_and_the_buttons_alone(picker
     assert {run.experiment.base for run in picker.runs.values()} == {10}
 
 
-def test_the_length_explorer_tests_what_its_sliders_say(padded):
+def test_the_length_explorer_tests_what_its_lists_say(padded):
     explorer = LengthExplorer({2: padded}, digits=2)
     assert "window all, temperature 1" in explorer.words.value
     assert "of 2 digits are right" in explorer.words.value

@@ -8,6 +8,7 @@ from ..arithmetic import digits as dg
 from ..arithmetic.tokens import ROLE, Tokens
 from ..errors import ArithlabError
 from ..model.transformer import Probe
+from ..training.experiment import Experiment
 from ..training.runs import Run
 from .recording import check_addition, held_out
 
@@ -65,3 +66,39 @@ def ideal_share(run: Run, digits: int, n: int = 200) -> pd.DataFrame:
                     found = {name: float(mean[head]) for name, mean in means.items()}
                     rows.append({**about, **found, "uniform": len(tokens) / (at + 1)})
     return pd.DataFrame(rows)
+
+
+def needed_tokens(experiment: Experiment, table: pd.DataFrame) -> np.ndarray:
+    """Whether each weight of a table of `attention` lies on a token that an ideal adder has to read; shape (rows,).
+
+    Units first, those of `ideal_tokens`. Highest first, nothing written helps: the carry has to be worked out from every place below. Tokens that
+    write no answer digit need nothing. Raises ArithlabError for tasks and formats in which this is not known.
+
+    >>> reads = pd.DataFrame({"key_role": ["a", "b", "c", "a"], "key_place": [3, 2, 2, 1]})
+    >>> needed_tokens(Experiment(task="add"), reads.assign(writes_role="c", writes_place=3)).tolist()
+    [True, True, True, False]
+    """
+    e = experiment
+    if e.task_.operation != "add" or e.task_.modulus is not None or (table["key_role"] == "r").any():
+        raise ArithlabError(
+            f"what an ideal model reads is known for plain addition without a scratchpad, not for {e.task} in the "
+            f"format {e.format}: use task='add' and a format such as 'padded 9'."
+        )
+    back = (table["writes_place"] - table["key_place"]).to_numpy()
+    operand, written = table["key_role"].isin(["a", "b"]).to_numpy(), (table["key_role"] == "c").to_numpy()
+    if e.format_.answer == "units":
+        needed = operand & ((back == 0) | (back == 1)) | written & (back == 1)
+    else:
+        needed = operand & (back >= 0)
+    return needed & (table["writes_role"] == "c").to_numpy()
+
+
+def on_needed(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:
+    """How much of each head's attention lies on `needed_tokens`: one row per layer, head and written answer digit.
+
+    Columns: layer, head, query, writes, share (0 to 1), chance (the share if every visible token were read alike).
+    """
+    marked = table.assign(needed=needed_tokens(experiment, table))
+    marked = marked[marked["writes_role"] == "c"].assign(share=lambda t: t["weight"] * t["needed"])
+    groups = marked.groupby(["layer", "head", "query", "writes"])
+    return groups.agg(share=("share", "sum"), chance=("needed", "mean")).reset_index()

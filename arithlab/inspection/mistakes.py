@@ -10,6 +10,7 @@ from ..arithmetic.domains import domain
 from ..arithmetic.tasks import Task, task
 from ..errors import ArithlabError
 from ..training.answer import Answerer, answerer
+from ..training.evaluate import wilson
 from ..training.runs import Run
 
 KINDS = {  # tried in this order
@@ -29,7 +30,8 @@ def mistakes(
 ) -> pd.DataFrame:
     """One row per test pair of a domain: question, answer, truth, predicted, kind (one of KINDS).
 
-    predicted: what the predicted function of a run answers (empty for other models).
+    predicted: what the predicted function of a run answers (empty for other models). Of two operands, also a_digits
+    and b_digits, their lengths, and of sums chain, the longest run of neighbouring places that all carry.
     """
     e = model.experiment if isinstance(model, Run) else None
     if e is None and on is None:
@@ -43,7 +45,24 @@ def mistakes(
     for question, given, truth, said in zip(questions, answerer(model)(questions), truths, predicted, strict=True):
         rows.append({"question": question, "answer": given, "truth": truth, "predicted": said})
         rows[-1]["kind"] = kind(given, truth, said, t.base)
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    if b.ndim == 2:
+        table["a_digits"], table["b_digits"] = dg.lengths(a), dg.lengths(b)
+        if t.operation == "add":
+            table["chain"] = dg.longest_chain(a, b, t.base)
+    return table
+
+
+def accuracy_by(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Exact match of a table of `mistakes`, grouped: the columns, n, exact_match, low and high (95 % Wilson interval).
+
+    >>> accuracy_by(pd.DataFrame({"kind": ["right", "carry"], "chain": [0, 2]}), ["chain"])["exact_match"].tolist()
+    [1.0, 0.0]
+    """
+    groups = table.assign(right=table["kind"] == "right").groupby(columns)["right"]
+    found = groups.agg(n="size", hits="sum", exact_match="mean").reset_index()
+    bounds = [wilson(hits, n) for hits, n in zip(found.pop("hits"), found["n"], strict=True)]
+    return found.assign(low=[low for low, _ in bounds], high=[high for _, high in bounds])
 
 
 def kind(given: str, truth: str, predicted: str = "", base: int = 10) -> str:

@@ -12,7 +12,7 @@ from ..model.transformer import Probe
 from ..training.evaluate import evaluate
 from ..training.runs import Run
 from . import plots
-from .widgets import WIDE, _put, _text
+from .widgets import WIDE, _drawing, _heading, _put, _text
 
 LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 20, 50, 100, 200, 500, 1000)
 WINDOWS = (0, 1, 2, 3, 4, 8, 16, math.inf)
@@ -20,7 +20,7 @@ NEAR, ALL = 20_000, 40_000_000  # tokens with a window, pairs of tokens without:
 
 
 class LengthExplorer(w.VBox):
-    """Sliders for the training digits, the window, the temperature of attention and the test length of recorded runs.
+    """Lists for the training digits, the window, the temperature of attention and the test length of recorded runs.
 
     The window is that of the answering pass: the model keeps the weights that it was trained to with its own. Every
     setting tried stays in the figure.
@@ -33,23 +33,37 @@ class LengthExplorer(w.VBox):
             raise ArithlabError("LengthExplorer was given no run: give it some by training digits, as in {3: run}.")
         if type(digits) is not int or not 1 <= digits <= MAX_DIGITS:
             raise ArithlabError(f"digits {shorten(digits)}: allowed are whole numbers from 1 to {MAX_DIGITS:,}.")
-        common = {"style": WIDE, "layout": w.Layout(width="32em"), "continuous_update": False}
+        common = {"style": WIDE, "layout": w.Layout(width="22em")}
         trained = [run.experiment.encoding.window for run in self.runs.values()]
         sizes = sorted({*WINDOWS, *(window for window in trained if window is not None)})
         windows, own = [("all" if math.isinf(window) else str(window), window) for window in sizes], trained[0]
-        self.train_digits = w.SelectionSlider(options=list(self.runs), description="training digits", **common)
-        self.window = w.SelectionSlider(
-            options=windows, value=math.inf if own is None else own, description="window", **common
+        self.train_digits = w.Dropdown(
+            options=list(self.runs), description="training digits", tooltip="which model", **common
         )
-        self.temperature = w.SelectionSlider(
-            options=[0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0], value=1.0, description="temperature", **common
+        self.window = w.Dropdown(
+            options=windows,
+            value=math.inf if own is None else own,
+            description="window",
+            tooltip="how far the answering pass sees",
+            **common,
         )
-        self.digits = w.SelectionSlider(
-            options=sorted({*LENGTHS, digits}), value=digits, description="test digits", **common
+        self.temperature = w.Dropdown(
+            options=[0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0],
+            value=1.0,
+            description="temperature",
+            tooltip="below 1: sharper attention",
+            **common,
         )
-        self.words, self.figure = w.HTML(), w.Output()
+        self.digits = w.Dropdown(
+            options=sorted({*LENGTHS, digits}),
+            value=digits,
+            description="test digits",
+            tooltip="of the sums asked",
+            **common,
+        )
+        self.words, self.figure = w.HTML(), _drawing()
         controls = [self.train_digits, self.window, self.temperature, self.digits]
-        self.children = [w.HTML("<h4>How far does it carry on?</h4>"), *controls, self.words, self.figure]
+        self.children = [_heading("How far does it carry on?"), *controls, self.words, self.figure]
         for control in controls:
             control.observe(lambda change: self.refresh(), names="value")
         self.refresh()

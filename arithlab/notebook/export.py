@@ -6,6 +6,7 @@ draw and screen readers read by themselves.
 """
 
 import html
+import json
 import re
 from pathlib import Path
 
@@ -44,6 +45,12 @@ a { color: #0072B2; }
   .highlight span { filter: invert(1) hue-rotate(180deg); }
 }
 """
+SWITCH = """
+const {visible, alt} = this.selectedOptions[0].dataset, figure = this.closest('figure');
+Plotly.restyle(figure.querySelector('.plotly-graph-div'), {visible: JSON.parse(visible)});
+figure.querySelector('[role=group]').setAttribute('aria-label', alt);
+figure.querySelector('figcaption').textContent = alt;
+"""
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
@@ -81,6 +88,7 @@ def export(out: Path | None = None) -> list[Path]:
 
 
 def _page(title: str, body: str, scripts: str = "", navigation: str = "") -> str:
+    body = body.replace("<pre>", '<pre tabindex="0">')  # wide ones scroll, by keyboard too
     style = STYLE + HtmlFormatter().get_style_defs(".highlight").replace("background: #f8f8f8", "")
     return PAGE.format(
         policy=POLICY, title=html.escape(title), style=style, scripts=scripts, navigation=navigation, body=body
@@ -114,10 +122,24 @@ def _body(book: nbformat.NotebookNode, path: Path) -> str:
 
 def _figure(figure: dict) -> str:
     """A figure that plotly.js draws, its text alternative below it and told to screen readers."""
-    alt = html.escape(figure.get("layout", {}).get("meta", {}).get("alt", ""))
+    meta = figure.get("layout", {}).get("meta", {})
+    alt = html.escape(meta.get("alt", ""))
     drawing = {key: figure[key] for key in ("data", "layout", "frames") if key in figure}
     division = pio.to_html(drawing, FIGURE_CONFIG, include_plotlyjs=False, full_html=False, validate=False)
-    return f'<figure><div role="img" aria-label="{alt}">{division}</div><figcaption>{alt}</figcaption></figure>'
+    return (
+        f'<figure>{_choices(meta)}<div role="group" aria-label="{alt}">{division}</div>'
+        f'<figcaption aria-live="polite">{alt}</figcaption></figure>'
+    )
+
+
+def _choices(meta: dict) -> str:
+    """A list to choose from, for a figure of several drawings: `choices` in its meta (name, visible traces, alt)."""
+    options = "".join(
+        f'<option data-visible="{html.escape(json.dumps(one["visible"]))}" data-alt="{html.escape(one["alt"])}"'
+        f"{' selected' if index == meta.get('chosen') else ''}>{html.escape(one['name'])}</option>"
+        for index, one in enumerate(meta.get("choices", ()))
+    )
+    return f'<label>Show <select onchange="{html.escape(SWITCH)}">{options}</select></label>' if options else ""
 
 
 def _widget(model: str, state: dict) -> str:

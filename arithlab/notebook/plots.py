@@ -149,11 +149,14 @@ def seeds_by_length(
 def length_heatmaps(
     maps: Mapping[str, pd.DataFrame],
     *,
-    train_digits: int,
+    train_digits: int | None = None,
     measure: str = "exact_match",
     title: str = "Exact match by the lengths of both operands",
 ) -> go.Figure:
-    """One panel per table of `length_map`: rows digits of a, columns digits of b, colour exact match in percent."""
+    """One panel per table of `length_map`: rows digits of a, columns digits of b, colour exact match in percent.
+
+    train_digits: the training length, which is framed; None where it is not known.
+    """
     figure = make_subplots(1, len(maps), subplot_titles=list(maps), shared_yaxes=True, horizontal_spacing=0.03)
     said = []
     for column, (name, table) in enumerate(maps.items(), 1):
@@ -173,6 +176,9 @@ def length_heatmaps(
             col=column,
             hovertemplate="a: %{y} digits, b: %{x} digits<br>%{z:.0f} %<extra>" + name + "</extra>",
         )
+        if train_digits is None:
+            said.append(f"{name}: {100 * table[measure].mean():.0f} % on average over the pairs of lengths")
+            continue
         edge = train_digits + 0.5
         figure.add_scatter(
             x=[0.5, edge, edge],
@@ -193,7 +199,8 @@ def length_heatmaps(
     figure.update_xaxes(title="digits of b", dtick=1)
     figure.update_yaxes(title="digits of a", dtick=1, col=1)
     figure.update_yaxes(dtick=1)
-    return style(figure, f"{title}, training lengths framed. {'. '.join(said)}.", title=title, height=360)
+    framed = ", training lengths framed" if train_digits else ""
+    return style(figure, f"{title}{framed}. {'. '.join(said)}.", title=title, height=360)
 
 
 def modulus_bars(table: pd.DataFrame, *, title: str) -> go.Figure:

@@ -34,6 +34,16 @@ ENCODINGS = [name for name in POSITIONS if name != "grid"]  # which needs a scra
 WIDE = {"description_width": "9em"}
 
 
+def _heading(words: str) -> w.HTML:
+    """A heading, and the rule that keeps the height of a figure that the page measures while it is empty."""
+    return w.HTML(f"<style>.arithlab-drawing .js-plotly-plot {{ min-height: 340px }}</style><h4>{words}</h4>")
+
+
+def _drawing(**options) -> w.Output:
+    """Where `_put` puts a figure."""
+    return w.Output(**options).add_class("arithlab-drawing")
+
+
 def _put(output: w.Output, figure: go.Figure) -> None:
     """Show a figure in an Output widget by setting its state, which works from callbacks and background tasks."""
     bundle = {**json.loads(figure.to_json()), "config": FIGURE_CONFIG}
@@ -42,7 +52,8 @@ def _put(output: w.Output, figure: go.Figure) -> None:
 
 
 def _table(frame: pd.DataFrame) -> str:
-    return frame.to_html(index=False, border=0, escape=True)
+    rows = frame.to_html(index=False, border=0, escape=True, justify="left")
+    return f"<div class='jp-RenderedHTMLCommon'>{rows}</div>"  # JupyterLab's own look of tables, in its themes
 
 
 def _text(words: str, alarm: bool = False) -> str:
@@ -108,13 +119,13 @@ class TaskPicker(w.VBox):
         )
         self.preview, self.status, self.results = w.HTML(), w.HTML(), w.HTML()
         self.bar = w.IntProgress(description="progress", layout=w.Layout(width="100%"))
-        self.figure = w.Output()
+        self.figure = _drawing()
         self.runs: dict[tuple[str, int], Run] = {}
         self.training: asyncio.Task | None = None
         self._stopping = False
         left = w.VBox([self.operation, self.modulus, self.base, self.digits, self.size, self.seeds, self.minutes])
         buttons = w.HBox([self.train_button, self.stop_button])
-        heading = w.HTML("<h4>Choose a task</h4>")
+        heading = _heading("Choose a task")
         self.children = [
             heading,
             w.HBox([left, self.positions], layout=w.Layout(flex_flow="row wrap")),
@@ -274,7 +285,7 @@ class AskBox(w.VBox):
         )
         self.button = w.Button(description="Ask", tooltip="what does the model answer?")
         self.answer = w.HTML()
-        self.children = [w.HTML("<h4>Ask the model</h4>"), w.HBox([self.question, self.button]), self.answer]
+        self.children = [_heading("Ask the model"), w.HBox([self.question, self.button]), self.answer]
         self.question.observe(lambda change: self.ask(), names="value")
         self.button.on_click(lambda button: self.ask())
         self.ask()
@@ -293,19 +304,21 @@ class TheoryExplorer(w.VBox):
 
     def __init__(self, operation: str = "add", modulus: int = 101, base: int = 10, digits: int = 4):
         super().__init__()
-        common = {"style": WIDE, "layout": w.Layout(width="32em"), "continuous_update": False}
+        common = {"style": WIDE, "layout": w.Layout(width="22em")}
         self.operation = w.Dropdown(
             options=[("addition", "add"), ("multiplication", "mul")],
             value=operation,
             description="operation",
-            style=WIDE,
+            tooltip="what the model learns",
+            **common,
         )
-        self.modulus = w.IntSlider(modulus, 2, 210, description="modulus p", **common)
-        self.base = w.IntSlider(base, 2, 36, description="base b", **common)
-        self.digits = w.IntSlider(digits, 1, 8, description="training digits n", **common)
-        self.words, self.figure = w.HTML(), w.Output()
+        # not sliders: theirs have no name that a screen reader could say
+        self.modulus = w.BoundedIntText(modulus, 2, 10**6, description="modulus p", tooltip="from 2", **common)
+        self.base = w.BoundedIntText(base, 2, 36, description="base b", tooltip="the number base, 2 to 36", **common)
+        self.digits = w.BoundedIntText(digits, 1, 8, description="training digits", tooltip="the domain D_n", **common)
+        self.words, self.figure = w.HTML(), _drawing()
         controls = [self.operation, self.modulus, self.base, self.digits]
-        self.children = [w.HTML("<h4>What theory predicts</h4>"), *controls, self.words, self.figure]
+        self.children = [_heading("What theory predicts"), *controls, self.words, self.figure]
         for control in controls:
             control.observe(lambda change: self.refresh(), names="value")
         self.refresh()

@@ -1,0 +1,112 @@
+"""What an ideal adder reads, by enumeration; and the widget that lays it over what a model reads."""
+
+import itertools
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import arithlab as al
+from arithlab.errors import ArithlabError
+from arithlab.notebook.attention_viewer import Grid
+from arithlab.training.runs import Run
+
+pytest_plugins = ["training_fixtures"]
+
+
+def tokens_of_the_answer_digit(format_, place, digits=3, base=3):
+    """Every pair of operands: the needed tokens' values, and the digit that is to be written."""
+    e = al.Experiment(task=f"add base {base}", format=format_)
+    keys = [(role, k) for role in "abc" for k in range(digits)]
+    table = pd.DataFrame(keys, columns=["key_role", "key_place"]).assign(writes_role="c", writes_place=place)
+    needed = al.needed_tokens(e, table)
+    rows = []
+    for a, b in itertools.product(range(base**digits), repeat=2):
+        of = {"a": a, "b": b, "c": a + b}
+        values = [of[role] // base**k % base for role, k in keys]
+        rows.append((tuple(np.array(values)[needed]), (a + b) // base**place % base))
+    return [keys[i] for i in np.flatnonzero(needed)], rows
+
+
+@pytest.mark.parametrize("format_", ["padded 4", "padded 4 answer high"])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_the_needed_tokens_decide_the_digit_and_none_can_be_left_out(format_, place):
+    keys, rows = tokens_of_the_answer_digit(format_, place)
+    assert len(set(rows)) == len({seen for seen, _ in rows})  # one digit for everything that is seen
+    for left_out in range(len(keys)):
+        fewer = {(seen[:left_out] + seen[left_out + 1 :], digit) for seen, digit in rows}
+        assert len(fewer) > len({seen for seen, _ in fewer}), keys[left_out]
+
+
+def test_what_is_needed_is_unknown_for_products_and_scratchpads():
+    table = pd.DataFrame({"key_role": ["a"], "key_place": [0], "writes_role": ["c"], "writes_place": [0]})
+    with pytest.raises(ArithlabError, match="plain addition"):
+        al.needed_tokens(al.Experiment(task="mul", format="padded 6"), table)
+    with pytest.raises(ArithlabError, match="scratchpad"):
+        al.needed_tokens(al.Experiment(), table.assign(key_role="r"))
+
+
+def test_attention_that_knows_nothing_scores_chance_and_an_ideal_adder_scores_one(padded):
+    table = al.attention(padded, "34+57")
+    visible = table.groupby(["layer", "head", "query"])["weight"].transform("size")
+    alike = al.on_needed(padded.experiment, table.assign(weight=1 / visible))
+    assert np.allclose(alike["share"], alike["chance"])
+    needed = al.needed_tokens(padded.experiment, table)
+    count = table.assign(needed=needed).groupby(["layer", "head", "query"])["needed"].transform("sum")
+    ideal = al.on_needed(padded.experiment, table.assign(weight=needed / count.clip(lower=1)))
+    assert np.allclose(ideal.loc[ideal["chance"] > 0, "share"], 1)
+    real = al.on_needed(padded.experiment, table)
+    assert (real["share"] - real["chance"]).abs().max() > 0.1
+
+
+def test_a_grid_lines_up_operands_by_place_and_loses_no_weight(padded):
+    grid = Grid(padded, "34+57")
+    labels = [None if key is None else grid.labels[key] for key in grid.columns]
+    assert labels[:8] == ["a\u2082=0", "a\u2081=3", "a\u2080=4", None, "b\u2082=0", "b\u2081=5", "b\u2080=7", None]
+    assert grid.writes == ["c\u2080=1", "c\u2081=9", "c\u2082=0"]
+    assert np.allclose(np.nansum(grid.weights, axis=2), 1, atol=1e-5)
+    assert np.isnan(grid.weights[:, :, 3]).all()
+    on_frames = (np.nan_to_num(grid.weights) * grid.needed).sum(2).mean(1)  # the frames lie where the score counts
+    assert np.allclose([grid.score(index)[0] for index in range(4)], on_frames, atol=1e-6)
+
+
+def test_the_viewer_follows_its_controls_and_says_what_it_shows(padded):
+    viewer = al.AttentionViewer(padded, ["34+57", "99+1"])
+    assert "ideal adder needs" in viewer.words.value
+    for name in ("layer", "head"):
+        before = viewer.table.value, viewer.words.value
+        control = getattr(viewer, name)
+        control.value = 1 - control.value
+        assert (viewer.table.value, viewer.words.value) != before, name
+    viewer.example.value = "99+1"
+    assert "99+1" in viewer.words.value
+    assert "100  truth" in viewer.answer.value
+    viewer.other.value = "12+<b>"
+    assert "is no number" in viewer.words.value
+    assert "<b>" not in viewer.words.value
+    viewer.other.value = "12+34"
+    assert "12+34" in viewer.words.value
+    figure = viewer.detail.outputs[0]["data"]["application/vnd.plotly.v1+json"]
+    meta = figure["layout"]["meta"]
+    assert meta["choices"][meta["chosen"]]["alt"] == meta["alt"]
+    assert all(len(one["visible"]) == len(figure["data"]) for one in meta["choices"])
+    assert len({json.dumps(one["visible"]) for one in meta["choices"]}) == 4
+    for control in (viewer.example, viewer.other, viewer.layer, viewer.head):
+        assert control.description
+        assert control.tooltip
+
+
+def test_the_viewer_shows_other_tasks_without_an_ideal_pattern(tmp_path):
+    e = al.Experiment(task="mul", train="D_1", format="padded 3", size="1-2-8")
+    run = Run(tmp_path, e)
+    run.__dict__["model"] = e.model().eval()
+    viewer = al.AttentionViewer(run, ["3*4"])
+    assert "plain addition only" in viewer.words.value
+    assert "needed" not in viewer.table.value
+
+
+@pytest.mark.parametrize("questions", [[], "34+57", None])
+def test_the_viewer_wants_a_list_of_questions(padded, questions):
+    with pytest.raises(ArithlabError, match="list of at least one"):
+        al.AttentionViewer(padded, questions)
