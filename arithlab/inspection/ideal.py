@@ -71,7 +71,7 @@ def ideal_share(run: Run, digits: int, n: int = 200) -> pd.DataFrame:
 def needed_tokens(experiment: Experiment, table: pd.DataFrame) -> np.ndarray:
     """Whether each weight of a table of `attention` lies on a token that an ideal adder has to read; shape (rows,).
 
-    Units first, those of `ideal_tokens`. Highest first, nothing written helps: the carry has to be worked out from every
+    Units first, those of `ideal_tokens`. Highest first, nothing written helps: the carry comes from every
     place below. Tokens that write no answer digit need nothing. Raises ArithlabError for tasks and formats in which
     this is not known.
 
