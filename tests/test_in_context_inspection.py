@@ -129,6 +129,17 @@ def test_components_are_of_what_the_head_adds(learner):
     assert len(table) == P * P
 
 
+def test_what_a_logarithm_explains_is_the_variance_between_its_groups():
+    x, y = (side.ravel() for side in np.indices((P, P)))
+    log, _ = logarithms(P)
+    table = pd.DataFrame({"x": x, "y": y, "log_x": log[x], "log_y": log[y]})
+    table["log_ratio"] = (table.log_y - table.log_x) % (P - 1)
+    angle = table.log_x * np.pi / 2
+    circle = table.assign(pc1=np.cos(angle), pc2=np.sin(angle))
+    assert circles.explained(circle, "log_x") == pytest.approx(1)
+    assert circles.explained(circle, "log_y") == circles.explained(circle, "log_ratio") == pytest.approx(0)
+
+
 def test_similarity_groups_equal_ratios_where_they_are_planted():
     x, y = (side.ravel() for side in np.indices((P, P)))
     ratio = np.array([(b * pow(int(a), -1, P)) % P if a else P for a, b in zip(x, y, strict=True)])

@@ -19,9 +19,9 @@ def head_components(
 ) -> pd.DataFrame:
     """Principal components of what a head adds at x and at y, over all questions: one row per question.
 
-    Columns x, y, log_x, log_y (to the base of a primitive root; missing for 0), pc1 ... The features are the head's
-    outputs times its part of the output matrix, at both tokens side by side (2C). attrs: `shares` of the variance, and
-    `root`.
+    Columns x, y, log_x, log_y, log_ratio (of y / x; to the base of a primitive root, missing for 0), pc1 ... The
+    features are the head's outputs times its part of the output matrix, at both tokens side by side (2C). attrs:
+    `shares` of the variance, and `root`.
     """
     kept, table = _scan(run, task, shots, best)
     shape = run.experiment.shape
@@ -35,6 +35,17 @@ def head_components(
     table = table.assign(**{f"pc{k + 1}": points[:, k] for k in range(points.shape[1])})
     table.attrs |= {"shares": shares.tolist()}
     return table
+
+
+def explained(table: pd.DataFrame, by: str) -> float:
+    """The share of the variance of all components that lies between groups of one log_x, log_y or log_ratio: 0 to 1.
+
+    Questions with a 0 are left out. By chance about (p - 2) / ((p - 1)^2 - 1).
+    """
+    known = table.dropna(subset=["log_x", "log_y"])
+    points = known.filter(regex=r"^pc\d+$")
+    between = points.groupby(known[by]).transform("mean")
+    return float(between.var(ddof=0).sum() / points.var(ddof=0).sum())
 
 
 def similarity(
@@ -53,9 +64,7 @@ def similarity(
     spread = features.std(0)
     features = (features - features.mean(0)) / np.where(spread > 0, spread, 1)
     features /= np.linalg.norm(features, axis=1, keepdims=True).clip(1e-12)
-    p = run.experiment.p
-    ratio = (table.log_y - table.log_x) % (p - 1)
-    order = np.lexsort((table.x, ratio.fillna(p)))  # questions with a 0 last
+    order = np.lexsort((table.x, table.log_ratio.fillna(run.experiment.p)))  # questions with a 0 last
     names = pd.MultiIndex.from_frame(table.loc[order, ["x", "y"]])
     return pd.DataFrame((features @ features.T)[np.ix_(order, order)], names, names)
 
@@ -89,6 +98,7 @@ def _scan(run: Run, task: tuple[int, int], shots: int, best: bool) -> tuple[dict
     kept = recording(run, examples_of(e, task, shots), np.stack([x, y], 1), best=best)
     log, root = logarithms(e.p)
     table = pd.DataFrame({"x": x, "y": y, "log_x": log[x], "log_y": log[y]})
+    table["log_ratio"] = (table.log_y - table.log_x) % (e.p - 1)
     table.attrs["root"] = root
     return kept, table
 

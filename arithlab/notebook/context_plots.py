@@ -192,7 +192,7 @@ def shot_grids(table: pd.DataFrame, *, title: str = "What it can answer, and wha
     return style(figure, f"{title}. {'. '.join(said)}.", title=title, height=360)
 
 
-def circles(panels: Mapping[str, pd.DataFrame], *, by: str = "log_x", title: str = "Circles of circles") -> go.Figure:
+def circles(panels: Mapping[str, pd.DataFrame], *, by: str = "log_ratio", title: str = "What a head adds") -> go.Figure:
     """The first two principal components of heads, coloured by a logarithm; from `circles.head_components`."""
     figure, said = make_subplots(1, len(panels), subplot_titles=list(panels)), []
     for column, (name, table) in enumerate(panels.items(), 1):
@@ -200,11 +200,8 @@ def circles(panels: Mapping[str, pd.DataFrame], *, by: str = "log_x", title: str
         figure.add_scatter(
             x=known.pc1,
             y=known.pc2,
-            mode="markers+text",
-            text=known[by].astype(int),
-            textposition="top center",
-            textfont={"size": 9},
-            marker={"color": known[by], "colorscale": CYCLE, "size": 8, "line": {"width": 0.5, "color": GREY}},
+            mode="markers",
+            marker={"color": known[by], "colorscale": CYCLE, "size": 9, "line": {"width": 0.5, "color": GREY}},
             customdata=known[["x", "y", "log_x", "log_y"]],
             hovertemplate="x %{customdata[0]}, y %{customdata[1]}<br>logarithms %{customdata[2]}, %{customdata[3]}"
             "<extra></extra>",
