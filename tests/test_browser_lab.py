@@ -263,7 +263,8 @@ def view_and_browse(notebook):
     notebook.wait("Mistake 1 of")
     notebook.type("test domain", "D_6")
     notebook.wait("0.0 % of 200 answers are right")
-    chosen = "[...document.querySelectorAll('select')].map(one => one.selectedOptions[0]?.textContent ?? '')"
+    lists = "[...document.querySelectorAll('.jp-OutputArea-output select')]"
+    chosen = f"{lists}.map(one => one.selectedOptions[0]?.textContent ?? '')"
     assert all(notebook.page.run(chosen)), "a list shows nothing"
 
 

@@ -179,7 +179,7 @@ def detail(grid: Grid, chosen: int) -> go.Figure:
         )
     style(figure, choices[chosen]["alt"], title="One head in detail", height=190 + 30 * len(grid.writes))
     figure.update_layout(meta={"alt": choices[chosen]["alt"], "choices": choices, "chosen": chosen})
-    figure.update_layout(legend={"y": 1.02, "x": 1, "xanchor": "right", "yanchor": "bottom"}, margin={"t": 90})
+    figure.update_layout(legend={"y": 1.16, "x": 1, "xanchor": "right", "yanchor": "bottom"}, margin={"t": 90})
     return figure.update_xaxes(showgrid=False).update_yaxes(showgrid=False)
 
 

@@ -36,7 +36,7 @@ WIDE = {"description_width": "9em"}
 
 def _heading(words: str) -> w.HTML:
     """A heading, and the rule that keeps the height of a figure that the page measures while it is empty."""
-    return w.HTML(f"<style>.arithlab-drawing .js-plotly-plot {{ min-height: 340px }}</style><h4>{words}</h4>")
+    return w.HTML(f"<style>.arithlab-drawing .js-plotly-plot {{ min-height: 360px }}</style><h4>{words}</h4>")
 
 
 def _drawing(**options) -> w.Output:
