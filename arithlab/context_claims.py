@@ -9,8 +9,6 @@ from .training.shots import PHASES
 
 P3 = "2406.02550"
 GRID, NOTEBOOK = "in_context", "07_in_context_modular"
-ONE, TWO, FOUR = "1-4-64", "tiny", "4-4-64"  # sizes of the recorded runs, by blocks
-PLAIN = {"size": TWO}
 FEW, MANY, SMALL, LARGE = 8, 40, 0.5, 0.8  # tasks of 49, shares of the inputs
 
 
@@ -24,7 +22,6 @@ def claims() -> list[Claim]:
             where="figure 1b",
             says="four phases, by number of tasks and share of inputs",
             theirs="4",
-            runs=dict(PLAIN),
             measure=_phases,
             measured="how many of the four phases the runs of one seed show",
             least=4,
@@ -36,7 +33,7 @@ def claims() -> list[Claim]:
             where="figures 1b and 3",
             says="new tasks are solved in context after pre-training on many tasks, not on few",
             theirs="yes",
-            runs=PLAIN | {"alpha": LARGE, "tasks": (FEW, MANY)},
+            runs={"alpha": LARGE, "tasks": (FEW, MANY)},
             measure=partial(_rise, column="best_ood train", by="tasks"),
             measured=f"points of accuracy on new tasks with known inputs, {MANY} tasks above {FEW}",
             least=40,
@@ -47,7 +44,7 @@ def claims() -> list[Claim]:
             where="figure 1b",
             says="with few inputs new tasks are solved on known inputs only (o.o.d. memorization)",
             theirs="yes",
-            runs=PLAIN | {"alpha": SMALL, "tasks": MANY},
+            runs={"alpha": SMALL, "tasks": MANY},
             measure=lambda table: 100 * (table["best_ood train"] - table["best_ood test"]),
             measured="points of accuracy on new tasks, known inputs above new ones",
             least=25,
@@ -58,7 +55,6 @@ def claims() -> list[Claim]:
             where="figures 3 and 25",
             says="the ability to solve new tasks in context can fade again",
             theirs="yes, in deeper models at intermediate numbers of tasks",
-            runs=dict(PLAIN),
             measure=_fading,
             measured="largest loss on new tasks, known inputs, from the best step to the end, in points, per seed",
             least=10,
@@ -66,37 +62,19 @@ def claims() -> list[Claim]:
         ),
         *(
             Claim(
-                id=f"P3 depth, {blocks}",
-                where="figure 4",
-                says=says,
-                theirs="yes",
-                runs=many | PLAIN | {"size": size},
-                measure=partial(best, name="best", lengths=["ood train"]),
-                measured="accuracy (%) on new tasks with known inputs",
-                **bound,
-                **common,
-            )
-            for blocks, size, says, bound in (
-                ("one block", ONE, "one block does not learn new tasks in context", {"most": 50}),
-                ("two blocks", TWO, "two blocks do", {"least": 60}),
-            )
-        ),
-        *(
-            Claim(
                 id=f"P3 {name}",
                 where="figure 5",
                 says=says,
                 theirs="yes",
-                runs=many | PLAIN | {"size": size},
+                runs=many,
                 measure=lambda table, column=f"{kind}_late": 100 * table[column],
                 measured=f"accuracy (%) on new tasks late in the context, {what}",
                 **bound,
                 **common,
             )
-            for name, size, kind, what, says, bound in (
+            for name, kind, what, says, bound in (
                 (
                     "ratio matching",
-                    TWO,
                     "ratio",
                     "where the question is a multiple of one example",
                     "a model of two blocks does ratio matching",
@@ -104,19 +82,10 @@ def claims() -> list[Claim]:
                 ),
                 (
                     "no regression",
-                    TWO,
                     "regression",
                     "where only a combination of examples gives the answer",
                     "and nothing else: it does not combine examples",
                     {"most": 30},
-                ),
-                (
-                    "regression",
-                    FOUR,
-                    "regression",
-                    "where only a combination of examples gives the answer",
-                    "a model of four blocks combines examples (modular regression)",
-                    {"least": 60},
                 ),
             )
         ),
@@ -125,7 +94,7 @@ def claims() -> list[Claim]:
             where="figure 24",
             says="a model of two blocks is not robust against wrong labels",
             theirs="yes",
-            runs=many | PLAIN,
+            runs=many,
             measure=lambda table: 100 * table["noisy_late"],
             measured="accuracy on new tasks with 40 % of the labels wrong, in % of that with none",
             most=75,
@@ -136,7 +105,7 @@ def claims() -> list[Claim]:
             where="section 2",
             says="without batches that share one list of inputs the models do not train",
             theirs="yes",
-            runs=many | PLAIN,
+            runs=many,
             measure=partial(best, name="best", lengths=["id train"]),
             measured="accuracy (%) on known tasks and inputs, every sequence with inputs of its own",
             most=50,

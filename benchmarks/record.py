@@ -2,7 +2,7 @@
 
 With a [test], and in context, the table of results goes to outputs/reference/NAME.csv. Otherwise, or where --weights
 is given, every run is copied to outputs/reference, with its curve and what was measured of it; with weights for the
-seeds named only.
+seeds named only. In context, only the runs of these seeds are copied: nothing stands for weights there.
 """
 
 import argparse
@@ -26,13 +26,15 @@ def main() -> int:
     missing = [e for e in grid.experiments if not Run.of(e).finished]
     if missing:
         raise ArithlabError(f"{len(missing)} runs of {given.grid} are not finished: `arithlab sweep` it first.")
-    table = grid.digits or isinstance(grid.experiments[0], InContextExperiment)
+    in_context = isinstance(grid.experiments[0], InContextExperiment)
+    table = grid.digits or in_context
     if table:
         write_file(reference_folder() / f"{given.grid.stem}.csv", results(given.grid).to_csv(index=False))
     if given.weights is not None or not table:
         seeds = [0, 1] if given.weights is None else given.weights
         for experiment in grid.experiments:
-            record(Run.of(experiment), weights=experiment.seed in seeds)
+            if experiment.seed in seeds or not in_context:
+                record(Run.of(experiment), weights=experiment.seed in seeds)
     return 0
 
 

@@ -16,7 +16,9 @@ from arithlab.errors import ArithlabError, CheckpointCorrupt, RunMissing
 from arithlab.model.transformer import Probe
 from arithlab.training import runs
 from arithlab.training.fit import fit
+from arithlab.training.in_context import InContextExperiment
 from arithlab.training.runs import Run, output_folder, read_tensors, reference_folder, write_file, write_tensors
+from arithlab.training.shots import follow
 
 pytest_plugins = ["training_fixtures"]
 
@@ -279,6 +281,11 @@ def test_a_recorded_run_is_whole_named_after_its_experiment_and_found_from_anywh
     assert metrics.step.max() == run.experiment.steps
     if run.has_weights:  # and they still do with this code what they did when they were trained
         assert run.summary["parameters"] == sum(p.numel() for p in run.model.parameters())
+        if isinstance(run.experiment, InContextExperiment):
+            for row in follow(run.experiment)(run.model):
+                last = metrics[(metrics.step == run.experiment.steps) & (metrics.set == row["set"])].exact_match.item()
+                assert row["exact_match"] == pytest.approx(last, abs=0.02)
+            return
         digits = max(set(metrics.digits) & set(range(1, run.experiment.train_domain.digits + 1)))
         before = metrics[(metrics.step == metrics.step.max()) & (metrics.digits == digits)].exact_match.item()
         now = evaluate(run, [digits], n=50, probe=Probe(attention=None)).exact_match[0]

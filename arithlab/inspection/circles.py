@@ -104,5 +104,5 @@ def _scan(run: Run, task: tuple[int, int], shots: int, best: bool) -> tuple[dict
 
 
 def _check(number: int, count: int, what: str) -> None:
-    if not isinstance(number, int) or not 0 <= number < count:
+    if not isinstance(number, (int, np.integer)) or not 0 <= number < count:
         raise ArithlabError(f"{what} {number!r}: this model has {what}s 0 to {count - 1}.")

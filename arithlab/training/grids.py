@@ -22,7 +22,7 @@ import math
 import re
 import tomllib
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -145,13 +145,14 @@ def results(path: str | Path | None = None) -> pd.DataFrame:
     """
     chosen = Grid([run.experiment for run in list_runs()]) if path is None else read_grid(path)
     experiments = chosen.experiments
-    names = dict.fromkeys(f.name for e in experiments[:1] for f in fields(e))
-    varied = [name for name in names if len({getattr(e, name) for e in experiments}) > 1]
+    described = [e.to_json() for e in experiments]
+    names = dict.fromkeys(name for fields in described for name in fields)
+    varied = [name for name in names if len({fields.get(name) for fields in described}) > 1]
     rows = []
-    for experiment in experiments:
+    for experiment, fields in zip(experiments, described, strict=True):
         run = Run.of(experiment)
         state = "finished" if run.finished else "failed" if (run.path / LOG).exists() else "unfinished"
-        row = {"run": run.id, "state": state, **{name: getattr(experiment, name) for name in varied}, "seconds": None}
+        row = {"run": run.id, "state": state, **{name: fields.get(name) for name in varied}, "seconds": None}
         if state == "finished":
             row["seconds"] = run.summary["seconds"]
             if chosen.digits:
