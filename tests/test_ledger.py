@@ -124,7 +124,9 @@ def test_a_claim_can_fail_and_can_hold(c):
         pytest.skip("no such run is recorded")
     verdicts = set()
     for value in (0.0, 0.5, 1.0):
-        made = table.assign(**{name: value for name in table if name.startswith(("exact_match_", "agreement_"))})
+        shares = [name for name in table if name.startswith(("exact_match_", "agreement_", "best_"))]
+        shares = {*shares, *(name for name in table if name.endswith("_late"))} - {"best_step"}
+        made = table.assign(**dict.fromkeys(shares, value))
         if c.learned is not None:
             made[f"exact_match_{c.learned}"] = 1.0
         inside = c.measure(made).between(c.least, c.most)
