@@ -9,6 +9,7 @@ import pytest
 
 import arithlab as al
 from arithlab.errors import ArithlabError
+from arithlab.inspection.ideal import needed_tokens, on_needed
 from arithlab.notebook.attention_viewer import Grid
 from arithlab.training.runs import Run
 
@@ -20,7 +21,7 @@ def tokens_of_the_answer_digit(format_, place, digits=3, base=3):
     e = al.Experiment(task=f"add base {base}", format=format_)
     keys = [(role, k) for role in "abc" for k in range(digits)]
     table = pd.DataFrame(keys, columns=["key_role", "key_place"]).assign(writes_role="c", writes_place=place)
-    needed = al.needed_tokens(e, table)
+    needed = needed_tokens(e, table)
     rows = []
     for a, b in itertools.product(range(base**digits), repeat=2):
         of = {"a": a, "b": b, "c": a + b}
@@ -42,21 +43,21 @@ def test_the_needed_tokens_decide_the_digit_and_none_can_be_left_out(format_, pl
 def test_what_is_needed_is_unknown_for_products_and_scratchpads():
     table = pd.DataFrame({"key_role": ["a"], "key_place": [0], "writes_role": ["c"], "writes_place": [0]})
     with pytest.raises(ArithlabError, match="plain addition"):
-        al.needed_tokens(al.Experiment(task="mul", format="padded 6"), table)
+        needed_tokens(al.Experiment(task="mul", format="padded 6"), table)
     with pytest.raises(ArithlabError, match="scratchpad"):
-        al.needed_tokens(al.Experiment(), table.assign(key_role="r"))
+        needed_tokens(al.Experiment(), table.assign(key_role="r"))
 
 
 def test_attention_that_knows_nothing_scores_chance_and_an_ideal_adder_scores_one(padded):
     table = al.attention(padded, "34+57")
     visible = table.groupby(["layer", "head", "query"])["weight"].transform("size")
-    alike = al.on_needed(padded.experiment, table.assign(weight=1 / visible))
+    alike = on_needed(padded.experiment, table.assign(weight=1 / visible))
     assert np.allclose(alike["share"], alike["chance"])
-    needed = al.needed_tokens(padded.experiment, table)
+    needed = needed_tokens(padded.experiment, table)
     count = table.assign(needed=needed).groupby(["layer", "head", "query"])["needed"].transform("sum")
-    ideal = al.on_needed(padded.experiment, table.assign(weight=needed / count.clip(lower=1)))
+    ideal = on_needed(padded.experiment, table.assign(weight=needed / count.clip(lower=1)))
     assert np.allclose(ideal.loc[ideal["chance"] > 0, "share"], 1)
-    real = al.on_needed(padded.experiment, table)
+    real = on_needed(padded.experiment, table)
     assert (real["share"] - real["chance"]).abs().max() > 0.1
 
 

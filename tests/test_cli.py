@@ -225,7 +225,7 @@ def test_interruption_ends_with_130(monkeypatch, capsys):
 
 def test_the_commands_are_these_and_no_others():
     subcommands = next(a for a in _parser()._actions if hasattr(a, "choices") and a.choices)
-    names = ["run", "train", "ask", "predict", "sweep", "ledger", "export", "doctor"]
+    names = ["run", "train", "in-context", "ask", "predict", "sweep", "ledger", "export", "doctor"]
     assert list(subcommands.choices) == names
     for name in names:
         with pytest.raises(SystemExit) as stop:

@@ -71,9 +71,9 @@ def ideal_share(run: Run, digits: int, n: int = 200) -> pd.DataFrame:
 def needed_tokens(experiment: Experiment, table: pd.DataFrame) -> np.ndarray:
     """Whether each weight of a table of `attention` lies on a token that an ideal adder has to read; shape (rows,).
 
-    Units first, those of `ideal_tokens`. Highest first, nothing written helps: the carry comes from every
-    place below. Tokens that write no answer digit need nothing. Raises ArithlabError for tasks and formats in which
-    this is not known.
+    Units first, those of `ideal_tokens` less c_0, into which nothing carries. Highest first, nothing written helps:
+    the carry comes from every place below. Tokens that write no answer digit need nothing. Raises ArithlabError for
+    tasks and formats in which this is not known.
 
     >>> reads = pd.DataFrame({"key_role": ["a", "b", "c", "a"], "key_place": [3, 2, 2, 1]})
     >>> needed_tokens(Experiment(task="add"), reads.assign(writes_role="c", writes_place=3)).tolist()
@@ -88,7 +88,7 @@ def needed_tokens(experiment: Experiment, table: pd.DataFrame) -> np.ndarray:
     back = (table["writes_place"] - table["key_place"]).to_numpy()
     operand, written = table["key_role"].isin(["a", "b"]).to_numpy(), (table["key_role"] == "c").to_numpy()
     if e.format_.answer == "units":
-        needed = operand & ((back == 0) | (back == 1)) | written & (back == 1)
+        needed = operand & ((back == 0) | (back == 1)) | written & (back == 1) & (table["key_place"] > 0).to_numpy()
     else:
         needed = operand & (back >= 0)
     return needed & (table["writes_role"] == "c").to_numpy()
