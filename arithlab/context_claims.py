@@ -36,7 +36,7 @@ def claims() -> list[Claim]:
             theirs="yes",
             runs={"alpha": LARGE, "tasks": (FEW, MANY)},
             measure=partial(_rise, column="best_ood train", by="tasks"),
-            measured=f"points of accuracy on new tasks with known inputs, {MANY} tasks above {FEW}",
+            measured=f"points of accuracy on new tasks, known inputs: {MANY} tasks (2,000 steps) above {FEW} (1,500)",
             least=40,
             **common,
         ),

@@ -170,6 +170,7 @@ def test_similarity_is_a_cosine_and_activations_are_those_of_the_pass(learner):
         (lambda run: circles.head_components(run, 0, 2), "heads 0 to 1"),
         (lambda run: circles.similarity(run, 0, "z"), "x and y"),
         (lambda run: shots.algorithms(run, "ood"), "test set"),
+        (lambda run: in_context.task_accuracy(run, "ood"), "test set"),
     ],
 )
 def test_what_cannot_be_asked_is_told(learner, ask, hint):

@@ -8,11 +8,11 @@ import torch
 
 from ..arithmetic.batches import stream
 from ..arithmetic.in_context import SOLVERS, answers, is_prime, posterior, tokens
-from ..errors import ArithlabError, shorten
+from ..errors import ArithlabError, UnknownName, shorten
 from ..model.transformer import Probe
 from ..training.in_context import InContextExperiment
 from ..training.runs import Run
-from ..training.shots import check_in_context, logits, model_of
+from ..training.shots import check_in_context, logits, model_of, sets_of
 
 PICKS = 15  # random stream of a seed: the inputs of each task
 Examples = Sequence[tuple[int, int, int]]
@@ -89,6 +89,8 @@ def examples_of(e: InContextExperiment, task: tuple[int, int], count: int) -> li
 def task_accuracy(run: Run, which: str = "ood test", *, n: int = 20, best: bool = False) -> pd.DataFrame:
     """Accuracy at the last question for every task of a set on its own: columns a, b, pre_trained, exact_match."""
     e = check_in_context(run)
+    if which not in sets_of(e):
+        raise UnknownName("test set", which, sets_of(e))
     inside, unseen = which.startswith("id"), which.endswith("test")
     tasks, inputs = e.made.chosen(e.seed)[not inside], e.made.inputs(e.seed)[unseen]
     rng, rows = stream(e.seed, PICKS), []
