@@ -15,11 +15,11 @@ from arithlab.errors import ArithlabError, StudyFailed
 from arithlab.notebook.execute import (
     declared_parameters,
     execute,
-    find_notebooks,
     hidden_problem,
     parse_parameters,
     run_notebooks,
 )
+from arithlab.notebook.series import find_notebooks
 
 PARAMETERS = 'QUICK: bool = False  # quick\nSEED: int = 0  # seed\nOUT: str = ""  # folder\nRATE: float = 0.1  # rate\n'
 
@@ -222,3 +222,15 @@ def test_interrupted_it_ends_with_130_and_leaves_nothing(make, tmp_path):
     assert "Traceback" not in errors
     assert not done(path).exists()
     assert leftovers(path) == []
+
+
+def test_the_figures_of_an_executed_notebook_are_kept_beside_it(make):
+    draw = """
+import plotly.graph_objects as go
+from arithlab.notebook.setup import show
+show(go.Figure(go.Scatter(y=[1, 4]), layout={"title": {"text": "Growth"}, "meta": {"alt": "Grows."}}))
+"""
+    path = make("figure", draw)
+    assert run_notebooks(str(path), {}) == 0
+    kept = done(path).with_suffix(".figures")
+    assert sorted(file.name for file in kept.iterdir()) == ["01-growth.csv", "01-growth.html", "01-growth.json"]

@@ -21,39 +21,11 @@ from tqdm import tqdm
 
 from ..errors import ArithlabError, CannotWrite, StudyFailed, UnknownName, shorten
 from ..training.runs import inside, output_folder, write_file
+from .figures import save_figures
+from .series import find_notebooks, read_notebook
 
 TYPES = {"bool": bool, "int": int, "float": float, "str": str}
 CELL_SECONDS = 3_600  # a cell that takes longer has hung
-
-
-def notebook_folder() -> Path:
-    """The folder of the series: `notebooks` of the checkout around the current folder."""
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if any((folder / "notebooks").glob("[0-9][0-9]_*.ipynb")):
-            return folder / "notebooks"
-    raise ArithlabError("no folder `notebooks` here or above: run this inside a checkout of arithlab.")
-
-
-def find_notebooks(name: str) -> list[Path]:
-    """The notebooks that a name means: `all`, a number such as 02, a name such as 02_ape_vs_rpe, or a file."""
-    if Path(name).suffix == ".ipynb":
-        if not Path(name).is_file():
-            raise ArithlabError(f"no notebook {shorten(name)}: give a file that exists, a number such as 02, or 'all'.")
-        return [Path(name)]
-    series = sorted(notebook_folder().glob("[0-9][0-9]_*.ipynb"))
-    found = series if name == "all" else [path for path in series if name in (path.stem, path.stem[:2])]
-    if not found:
-        raise UnknownName("notebook", name, ["all", *(path.stem for path in series)])
-    return found
-
-
-def read_notebook(path: Path) -> nbformat.NotebookNode:
-    """The notebook in a file; raises ArithlabError where there is none."""
-    try:
-        return nbformat.read(path, as_version=4)
-    except (OSError, ValueError, AttributeError, nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
-        raise ArithlabError(f"{path} cannot be read as a notebook.") from error
 
 
 def declared_parameters(path: Path) -> dict[str, tuple[type, object]]:
@@ -112,6 +84,7 @@ def run_notebooks(name: str, given: dict[str, str], *, quick: bool = False) -> i
         print(f"[{number}/{len(paths)}] {path.stem}", file=sys.stderr, flush=True)
         try:
             target = execute(path, parameters[path])
+            save_figures(target)
             verdict = "ok"
         except StudyFailed as error:
             verdict, target = "FAILED", Path(f"{_target(path).with_suffix('')}.failed.ipynb")

@@ -21,7 +21,7 @@ from pygments.formatters import HtmlFormatter
 
 from ..errors import ArithlabError
 from ..training.runs import inside, output_folder, write_file
-from .execute import read_notebook
+from .series import read_notebook
 from .setup import FIGURE_CONFIG
 
 FIGURE = "application/vnd.plotly.v1+json"
@@ -79,15 +79,16 @@ def export(out: Path | None = None) -> list[Path]:
             r'href="([^"/]+\.ipynb)"', lambda found: f'href="{names.get(found[1], found[1])}"', _body(book, path)
         )
         pages.append(folder / names[path.name])
-        write_file(pages[-1], _page(title, body, scripts, '<nav><a href="index.html">All notebooks</a></nav>'))
+        write_file(pages[-1], page(title, body, scripts, '<nav><a href="index.html">All notebooks</a></nav>'))
         claim = next((c.source.split("\n\n")[1] for c in book.cells[:1] if "\n\n" in c.source), "")
         rows.append(f'<li><a href="{html.escape(names[path.name])}">{html.escape(title)}</a> {_markdown(claim)}</li>')
     pages.append(folder / "index.html")
-    write_file(pages[-1], _page("arithlab", f"<h1>arithlab</h1><ul>{''.join(rows)}</ul>"))
+    write_file(pages[-1], page("arithlab", f"<h1>arithlab</h1><ul>{''.join(rows)}</ul>"))
     return pages
 
 
-def _page(title: str, body: str, scripts: str = "", navigation: str = "") -> str:
+def page(title: str, body: str, scripts: str = "", navigation: str = "") -> str:
+    """A page of this body that may load nothing but the scripts beside it."""
     body = body.replace("<pre>", '<pre tabindex="0">')  # wide ones scroll, by keyboard too
     style = STYLE + HtmlFormatter().get_style_defs(".highlight").replace("background: #f8f8f8", "")
     return PAGE.format(
@@ -107,7 +108,7 @@ def _body(book: nbformat.NotebookNode, path: Path) -> str:
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             if FIGURE in data:
-                data["text/html"] = _figure(data[FIGURE])
+                data["text/html"] = figure_html(data[FIGURE])
             elif WIDGET in data:
                 shown = _widget(data[WIDGET].get("model_id", ""), state)
                 data["text/html"] = (
@@ -120,7 +121,7 @@ def _body(book: nbformat.NotebookNode, path: Path) -> str:
     return body
 
 
-def _figure(figure: dict) -> str:
+def figure_html(figure: dict) -> str:
     """A figure that plotly.js draws, its text alternative below it and told to screen readers."""
     meta = figure.get("layout", {}).get("meta", {})
     alt = html.escape(meta.get("alt", ""))
@@ -148,7 +149,7 @@ def _widget(model: str, state: dict) -> str:
     parts = [_widget(child.removeprefix("IPY_MODEL_"), state) for child in traits.get("children", [])]
     for output in traits.get("outputs", []):
         data = output.get("data", {})
-        parts.append(_figure(data[FIGURE]) if FIGURE in data else f"<pre>{html.escape(_text(output, data))}</pre>")
+        parts.append(figure_html(data[FIGURE]) if FIGURE in data else f"<pre>{html.escape(_text(output, data))}</pre>")
     kind, value = traits.get("_model_name", ""), traits.get("value")
     if kind == "HTMLModel":
         parts.append(value)  # the kit escapes what users typed when it sets it
