@@ -21,7 +21,7 @@ from test_notebooks import CUT_OFF, NOTEBOOKS, ROOT
 
 pytestmark = NEEDS_BROWSER
 
-WIDGETS = "TaskPicker AskBox TheoryExplorer LengthExplorer AttentionViewer MistakesBrowser".split()
+WIDGETS = "TaskPicker AskBox TheoryExplorer LengthExplorer AttentionViewer MistakesBrowser ContextExplorer".split()
 SHOTS = ROOT / "outputs" / "screenshots"
 SETTINGS = {
     "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings": '{"fetchNews": "false"}',
@@ -254,6 +254,21 @@ def change_the_window(notebook):
     notebook.wait("are right")
 
 
+def view_another_head(notebook):
+    notebook.wait("Layer 1, head 1 while the model answers 4789+3214")
+    notebook.choose("head", "ArrowDown")
+    notebook.wait("Layer 1, head 2 while")
+
+
+def give_examples(notebook):
+    notebook.type("question", "3 x")
+    notebook.wait("write 2 whole numbers")
+    notebook.type("question", "2 3")
+    notebook.wait("the examples leave 1 of 49 tasks, all of which answer 6")
+    notebook.type("tasks", "12")
+    notebook.wait("Not trained yet")
+
+
 def view_and_browse(notebook):
     before = notebook.text()
     notebook.choose("head", "ArrowDown")
@@ -279,6 +294,8 @@ CHANGES = {
     "02_ape_vs_rpe": train_and_stop,
     "03_multiplication": change_the_base,
     "04_mod_100_vs_101": change_base_and_modulus,
+    "05_attention_inspection": view_another_head,
+    "07_in_context_modular": give_examples,
     "08_length_generalization": change_the_window,
     "viewers": view_and_browse,
 }
