@@ -46,6 +46,8 @@ _HOME = {
     "logit_lens": "inspection.lens",
     "digit_spectra": "inspection.representations",
     "read_outs": "inspection.representations",
+    "digit_reading": "inspection.reading",
+    "digit_r2": "inspection.reading",
     "progress": "inspection.progress",
     "scrambled": "inspection.recording",
     "train_stages": "training.stages",

@@ -7,6 +7,7 @@ Nothing trains before Train is pressed; executed headless, a widget only renders
 import asyncio
 import html
 import json
+import re
 import time
 
 import ipywidgets as w
@@ -53,6 +54,7 @@ def _put(output: w.Output, figure: go.Figure) -> None:
 
 def _table(frame: pd.DataFrame) -> str:
     rows = frame.to_html(index=False, border=0, escape=True, justify="left")
+    rows = re.sub(r"<td>(?!-?[0-9][0-9.,]*( %)?</td>)", '<td style="text-align:left">', rows)  # words, not numbers
     return f"<div class='jp-RenderedHTMLCommon'>{rows}</div>"  # JupyterLab's own look of tables, in its themes
 
 
