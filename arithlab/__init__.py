@@ -31,6 +31,8 @@ _HOME = {
     "length_map": "training.evaluate",
     "equivalence": "training.evaluate",
     "place_accuracy": "training.evaluate",
+    "plateaus": "training.curves",
+    "standing": "training.curves",
     "find_run": "training.runs",
     "list_runs": "training.runs",
     "results": "training.grids",

@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from ..errors import ArithlabError, CheckpointCorrupt, TrainingFailed, shorten
 from ..model.transformer import Transformer
-from .experiment import Experiment
 from .machine import choose_device, memory_errors_told
+from .recipe import Recipe
 from .runs import Run, inside, output_folder, read_tensors, write_tensors
 from .trainer import Trainer
 
@@ -36,7 +36,7 @@ class Altered(Run):
         return model
 
 
-def train_stages(experiment: Experiment, stages: Iterable[int], device: str = "auto") -> dict[int, Altered]:
+def train_stages(experiment: Recipe, stages: Iterable[int], device: str = "auto") -> dict[int, Altered]:
     """The run of an experiment after so many steps of its training, for each of `stages`: step to run.
 
     Each can be asked, tested and looked into as any run. They are trained once, with the very steps of `fit` (on one
@@ -66,10 +66,10 @@ def _whole(path: Path) -> bool:
     return True
 
 
-def _train(experiment: Experiment, paths: dict[int, Path], device: str) -> None:
+def _train(experiment: Recipe, paths: dict[int, Path], device: str) -> None:
     with memory_errors_told(experiment):
         trainer = Trainer(experiment, choose_device(device))
-        quiet, label = os.environ.get("ARITHLAB_QUIET") == "1", f"{experiment.task}, {len(paths)} stages"
+        quiet, label = os.environ.get("ARITHLAB_QUIET") == "1", f"{experiment.title}, {len(paths)} stages"
         for step in tqdm(range(max(paths) + 1), desc=label, unit="step", file=sys.stdout, disable=quiet, ncols=100):
             if step in paths:
                 write_tensors(paths[step], trainer.weights(), {"step": step})
