@@ -31,25 +31,44 @@ def ledger() -> pd.DataFrame:
 
 
 def beside(letter: str) -> pd.DataFrame:
-    """A table of 2407.17963, A, B, E or F: their percentages by number of digits, and ours below each row.
+    """A table of 2407.17963, A to H: their percentages by number of digits, and ours below each row.
 
-    Ours: median, lowest and highest of the recorded runs; missing where none is recorded.
+    Ours: median, lowest and highest of the recorded runs; missing where none is recorded, or tested at that length.
+    Of the modular tables, C, D, G and H, the columns count digits past the training length (theirs four for sums,
+    ours three), and a row says what theory counts for ours.
     """
-    printed = papers("accuracy_by_length")
-    rows = {}
+    printed, rows = papers("accuracy_by_length"), {}
     for (task, train, against), cells in printed[printed["table"] == letter].groupby(
         ["task", "train_domain", "compared_with"], sort=False
     ):
-        rows[train, "paper"] = cells.set_index("test_digits")["accuracy_percent"]
-        if is_recorded(task):
-            runs = selected(recorded(task), {"train": _ours(train)})
-            measured = 100 * runs[columns(COMPARED[against], cells["test_digits"])]
-            measured.columns = cells["test_digits"]
+        modular, theirs = "mod" in task, cells.set_index("test_digits")["accuracy_percent"]
+        row, wanted = (task, {"task": _task(task)}) if modular else (train, {"train": _ours(train)})
+        past = int(train[-1]) if modular else 0
+        rows[row, "paper"] = theirs.rename(lambda digits, past=past: digits - past)
+        if modular and against == "ground truth":
+            theory = predict(Experiment(task=_task(task), train="D_3"), range(1, 7))
+            rows[row, "theory, from three"] = pd.Series(100 * theory.predicted_accuracy.values, range(-2, 4))
+        if is_recorded(_grid(task)):
+            runs = selected(recorded(_grid(task)), wanted)
+            tested = [d for d in theirs.index if columns(COMPARED[against], [d])[0] in runs]
+            measured = 100 * runs[columns(COMPARED[against], tested)]
+            measured.columns = [digits - 3 * modular for digits in tested]
             for name in ("median", "min", "max") if len(runs) else ():
-                rows[train, f"ours, {name} of {len(runs)}"] = getattr(measured, name)()
+                rows[row, f"ours, {name} of {len(runs)}"] = getattr(measured, name)()
     if not rows:
-        raise UnknownName("table", letter, ["A", "B", "E", "F"])
-    return pd.DataFrame(rows).T.rename_axis(index=["trained on", "%"], columns="digits").round(1)
+        raise UnknownName("table", letter, [*"ABCDEFGH"])
+    over = "digits past the training length" if any("mod" in row for row, _ in rows) else "digits"
+    table = pd.DataFrame(rows).T.rename_axis(index=["task" if over != "digits" else "trained on", "%"], columns=over)
+    return table.sort_index(axis=1).round(1)
+
+
+def _task(printed: str) -> str:
+    return printed.replace("addition", "add").replace("multiplication", "mul")
+
+
+def _grid(printed: str) -> str:
+    """The recorded table that a printed task is compared with."""
+    return printed.split()[0] + "_mod" * ("mod" in printed)
 
 
 def _ours(domain: str) -> str:
@@ -104,7 +123,7 @@ def _moduli() -> list[Claim]:
     for (letter, task, _, _), rows in printed.groupby(["table", "task", "train_domain", "compared_with"], sort=False):
         if letter not in "CDGH":
             continue
-        name = task.replace("addition", "add").replace("multiplication", "mul")
+        name = _task(task)
         cells = dict(zip(rows.test_digits, rows.accuracy_percent, strict=True))
         theory = predict(Experiment(task=name, train="D_3", format="padded 6"), range(1, 7)).set_index("digits")
         common = {
@@ -112,7 +131,7 @@ def _moduli() -> list[Claim]:
             "paper": P1,
             "where": f"table {letter}, {task}",
             "theirs": _print(cells),
-            "grid": task.split()[0] + "_mod",
+            "grid": _grid(task),
             "runs": {"task": name},
             "most": POINTS,
             "notebook": "04_mod_100_vs_101",

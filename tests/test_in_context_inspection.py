@@ -6,9 +6,11 @@ import pytest
 import torch
 from training_fixtures import CONTEXT
 
+import arithlab as al
 from arithlab.arithmetic.in_context import SOLVERS, logarithms
 from arithlab.errors import ArithlabError
 from arithlab.inspection import circles, in_context
+from arithlab.notebook import context_plots
 from arithlab.training import shots
 from arithlab.training.runs import Run
 from arithlab.training.shots import right
@@ -184,3 +186,16 @@ def test_a_composite_modulus_has_no_unique_belief(learner):
         in_context.belief(composite, [])
     assert "not a prime" in composite.experiment.notice
     assert not CONTEXT.notice
+
+
+def test_every_task_has_a_curve_over_training(tmp_path, monkeypatch):
+    monkeypatch.setenv("ARITHLAB_OUT", str(tmp_path))
+    monkeypatch.setenv("ARITHLAB_QUIET", "1")
+    experiment = al.InContextExperiment(p=3, tasks=4, shots=2, steps=3, batch=8, size="1-1-8", rule="random")
+    stages = al.train_stages(experiment, [0, 3])
+    table = in_context.task_curves(stages, n=5)
+    assert sorted(table.step.unique()) == [0, 3]
+    assert len(table) == 2 * 4
+    assert table.pre_trained.all()
+    figure = context_plots.task_curves(table)
+    assert "at step 3" in figure.layout.meta["alt"]

@@ -147,6 +147,23 @@ def test_a_printed_table_stands_beside_ours(letter):
         ledger.beside("Z")
 
 
+@pytest.mark.parametrize("letter", "CDGH")
+def test_a_printed_modular_table_counts_digits_past_the_training_length(letter):
+    table = ledger.beside(letter)
+    printed = claims.papers("accuracy_by_length").query("table == @letter")
+    for (task, whose), row in table.iterrows():
+        if whose == "paper":
+            cells = printed[printed.task == task]
+            trained = 4 if "addition" in task else 3
+            assert row.dropna().tolist() == cells.accuracy_percent.tolist()
+            assert [digits + trained for digits in row.dropna().index] == cells.test_digits.tolist()
+        elif whose == "theory, from three":
+            assert (row[[-2, -1, 0]] == 100).all()
+    if letter == "C":
+        assert table.loc[("addition mod 150", "theory, from three"), 1] == pytest.approx(33.3)
+        assert table.loc[("addition mod 101", "theory, from three"), 1] == 0
+
+
 def test_steps_to(monkeypatch):
     class Finished:
         experiment = next(iter(read_grid(reference_folder().parent.parent / "grids" / "encodings.toml").experiments))

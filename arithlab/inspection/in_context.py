@@ -1,6 +1,6 @@
 """What an in-context model answers and believes, question by question, beside what the examples prove."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -102,6 +102,15 @@ def task_accuracy(run: Run, which: str = "ood test", *, n: int = 20, best: bool 
         a, b = task.tolist()
         rows.append({"a": a, "b": b, "pre_trained": inside, "exact_match": (said == z[:, -1]).mean()})
     return pd.DataFrame(rows)
+
+
+def task_curves(stages: Mapping[int, Run], which: str = "id train", *, n: int = 20) -> pd.DataFrame:
+    """The accuracy of every task of a set over training: the columns of `task_accuracy`, and step.
+
+    stages: step to run, as `train_stages` gives them (figure 10 of 2406.02550).
+    """
+    return pd.concat([task_accuracy(run, which, n=n).assign(step=step) for step, run in stages.items()],
+                     ignore_index=True)  # fmt: skip
 
 
 def recording(run: Run, examples: Examples, questions: np.ndarray, *, best: bool = False) -> dict:

@@ -214,3 +214,29 @@ def circles(panels: Mapping[str, pd.DataFrame], *, by: str = "log_ratio", title:
     figure.update_xaxes(title="first component")
     figure.update_yaxes(title="second component", col=1)
     return style(figure, f"{title}, coloured by {by}. {'. '.join(said)}.", title=title)
+
+
+def task_curves(table: pd.DataFrame, *, title: str = "Every task while it is learned") -> go.Figure:
+    """The accuracy of every task over training (thin); the medians of tasks with and without a zero in (a, b).
+
+    table: of `inspection.in_context.task_curves`.
+    """
+    zeros = (table.a == 0).astype(int) + (table.b == 0)
+    names = {2: "a = b = 0: always 0", 1: "a or b is 0: one number decides", 0: "neither is 0"}
+    figure, said = go.Figure(), []
+    for index, (count, name) in enumerate(names.items()):
+        mine, looks = table[zeros == count], look(index)
+        if not len(mine):
+            continue
+        for (a, b), one in mine.groupby(["a", "b"]):
+            figure.add_scatter(
+                x=one.step, y=100 * one.exact_match, mode="lines", line={**looks["line"], "width": 1}, opacity=0.4,
+                showlegend=False, hovertemplate=f"({a}, {b}), step %{{x}}: %{{y:.0f}} %<extra></extra>",
+            )  # fmt: skip
+        middle = 100 * mine.groupby("step").exact_match.median()
+        tasks = len(mine.drop_duplicates(["a", "b"]))
+        figure.add_scatter(x=middle.index, y=middle, mode="lines+markers", name=f"{name} ({tasks} tasks)", **looks)
+        said.append(f"{name}, {tasks} tasks: median {', '.join(f'{v:.0f} % at step {s}' for s, v in middle.items())}")
+    figure.update_xaxes(title="step")
+    figure.update_yaxes(title="accuracy (%)", range=[-4, 104])
+    return style(figure, f"{title}. {'. '.join(said)}.", title=title)
