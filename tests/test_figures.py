@@ -1,6 +1,7 @@
 """The figures of an executed notebook as files beside it."""
 
 import json
+import sys
 
 import nbformat
 import numpy as np
@@ -12,6 +13,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from arithlab.notebook.export import FIGURE
 from arithlab.notebook.figures import numbers, save_figures
+from arithlab.notebook.setup import bundle
 
 
 def coded(figure):
@@ -72,6 +74,14 @@ def test_the_numbers_of_matrices_errors_and_unequal_lengths():
     assert list(table.y_array) == [0.1, 0.2, 0.3]
     assert list(table.y_arrayminus) == [1, 2, 3]
     assert len(numbers(coded(go.Figure()))) == 0
+
+
+def test_a_figure_asks_for_the_network_in_colab_only(monkeypatch):
+    assert set(bundle(line())) == {FIGURE, "text/plain"}
+    monkeypatch.setitem(sys.modules, "google.colab", object())
+    forms = bundle(line())
+    assert "cdn" in forms["text/html"]
+    assert forms["text/plain"] == "It rises."
 
 
 @NEEDS_BROWSER

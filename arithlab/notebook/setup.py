@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import sys
 from pathlib import Path
 
 import plotly
@@ -48,11 +49,18 @@ def show(figure: go.Figure) -> None:
     alt = (figure.layout.meta or {}).get("alt")
     if not alt:
         raise ArithlabError("a figure needs a text alternative: set figure.layout.meta = {'alt': ...}.")
-    bundle = {
-        "application/vnd.plotly.v1+json": {**json.loads(figure.to_json()), "config": FIGURE_CONFIG},
-        "text/plain": alt,
-    }
-    display(bundle, raw=True)
+    display(bundle(figure), raw=True)
+
+
+def bundle(figure: go.Figure) -> dict[str, object]:
+    """A figure in the forms that a front end may draw: plotly's JSON, and text. In Colab, which knows no such JSON and
+    is online, also a page that loads plotly.js.
+    """
+    drawing = {**json.loads(figure.to_json()), "config": FIGURE_CONFIG}
+    forms = {"application/vnd.plotly.v1+json": drawing, "text/plain": figure.layout.meta["alt"]}
+    if "google.colab" in sys.modules:
+        forms["text/html"] = pio.to_html(figure, FIGURE_CONFIG, include_plotlyjs="cdn", full_html=False)
+    return forms
 
 
 def _short(path: Path) -> str:

@@ -6,7 +6,6 @@ Nothing trains before Train is pressed; executed headless, a widget only renders
 
 import asyncio
 import html
-import json
 import re
 import time
 
@@ -27,7 +26,7 @@ from ..training.experiment import Experiment
 from ..training.fit import fit
 from ..training.runs import Run
 from . import plots
-from .setup import FIGURE_CONFIG
+from .setup import bundle
 
 SLICE = 0.1  # seconds of training between two looks at the page
 REDRAW = 1.0  # seconds between two drawings of the live curves
@@ -47,9 +46,7 @@ def _drawing(**options) -> w.Output:
 
 def _put(output: w.Output, figure: go.Figure) -> None:
     """Show a figure in an Output widget by setting its state, which works from callbacks and background tasks."""
-    bundle = {**json.loads(figure.to_json()), "config": FIGURE_CONFIG}
-    data = {"application/vnd.plotly.v1+json": bundle, "text/plain": figure.layout.meta["alt"]}
-    output.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},)
+    output.outputs = ({"output_type": "display_data", "data": bundle(figure), "metadata": {}},)
 
 
 def _table(frame: pd.DataFrame) -> str:
