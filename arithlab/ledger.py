@@ -1,5 +1,6 @@
 """The papers' claims, one by one, beside our runs: which runs test them, what is measured, and what must be found."""
 
+from collections.abc import Iterable
 from functools import partial
 
 import pandas as pd
@@ -8,6 +9,7 @@ from . import context_claims
 from .arithmetic.encodings import KIND, encoding
 from .claims import POINTS, Claim, best, columns, deviation, is_recorded, papers, selected, steps_to, worst
 from .errors import UnknownName
+from .training.curves import standing
 from .training.evaluate import predict
 from .training.experiment import Experiment
 from .training.grids import recorded
@@ -50,7 +52,7 @@ def beside(letter: str) -> pd.DataFrame:
             rows[row, "theory, from three"] = pd.Series(100 * theory.predicted_accuracy.values, range(-2, 4))
         if is_recorded(_grid(task)):
             runs = selected(recorded(_grid(task)), wanted)
-            tested = [d for d in theirs.index if columns(COMPARED[against], [d])[0] in runs]
+            tested = _tested(_grid(task), COMPARED[against], theirs.index)
             measured = 100 * runs[columns(COMPARED[against], tested)]
             measured.columns = [digits - 3 * modular for digits in tested]
             for name in ("median", "min", "max") if len(runs) else ():
@@ -69,6 +71,11 @@ def _task(printed: str) -> str:
 def _grid(printed: str) -> str:
     """The recorded table that a printed task is compared with."""
     return printed.split()[0] + "_mod" * ("mod" in printed)
+
+
+def _tested(grid: str, measure: str, lengths: Iterable[int]) -> list[int]:
+    """Those of the lengths at which the runs of a grid were tested; all where none is recorded."""
+    return [d for d in lengths if not is_recorded(grid) or columns(measure, [d])[0] in recorded(grid)]
 
 
 def _ours(domain: str) -> str:
@@ -91,7 +98,8 @@ def _tables() -> list[Claim]:
         if letter not in "ABEF":
             continue
         cells = dict(zip(rows.test_digits, rows.accuracy_percent, strict=True))
-        extreme = {digits: round(value / 100) * 100 for digits, value in cells.items() if value < 0.5 or value > 99.5}
+        tested = _tested(_grid(task), COMPARED[against], cells)
+        extreme = {digits: round(cells[digits] / 100) * 100 for digits in tested if not 0.5 <= cells[digits] <= 99.5}
         says = "right where the paper is at 100 %, wrong where it is at 0"
         if against == "truncated operands":
             says = "the answers are those of the truncated operands"
@@ -100,7 +108,7 @@ def _tables() -> list[Claim]:
                 id=f"{letter} {train}",
                 paper=P1,
                 where=f"table {letter}, row {train}",
-                says=f"{task} from {train}, learned positions, 1 to 9 digits: {says}",
+                says=f"{task} from {train}, learned positions, 1 to {max(tested)} digits: {says}",
                 theirs=_print(cells),
                 grid=task,
                 runs={"train": _ours(train)},
@@ -194,20 +202,44 @@ def _order() -> list[Claim]:
             theirs=", ".join(f"{p}: 10^{x:g}" for p, x in theirs.items()) + " iterations to half accuracy",
             grid="addition_mod",
             measure=partial(_rank_correlation, theirs=theirs),
-            measured="rank correlation (x 100) of the steps to half accuracy, per seed",
+            measured="rank correlation (x 100) of the examples seen until half accuracy, per seed",
             least=70.0,
             notebook="04_mod_100_vs_101",
-        )
+        ),
+        Claim(
+            id="plateaus",
+            paper=P1,
+            where="training curves of modular addition",
+            says="until it learns the task, the loss stands at ln(k)/m for k open answers and m tokens",
+            theirs="51: 0.17, 101: 0.20, 151: 0.22, 201: 0.23 and 0.13, of 23 tokens",
+            grid="addition_mod",
+            runs={"task": tuple(f"add mod {p}" for p in (51, 101, 151, 201))},
+            measure=_standing,
+            measured="share (%) of the evaluations before half accuracy with a loss within 5 % of a predicted plateau",
+            least=50.0,
+            notebook="04_mod_100_vs_101",
+        ),
     ]
+
+
+def _standing(table: pd.DataFrame) -> pd.Series:
+    """How much of the time before half accuracy each run's loss is at a predicted plateau, in percent."""
+    shares = {}
+    for row in table.itertuples():
+        run = find_run(row.run)
+        curve = standing(run)
+        waiting = curve[curve.step < steps_to(run, 0.5)]
+        shares[row.Index] = 100 * (waiting.open > 0).mean() if len(waiting) else float("nan")
+    return pd.Series(shares)
 
 
 def _rank_correlation(table: pd.DataFrame, *, theirs: pd.Series) -> pd.Series:
     values = {}
     for _, runs in table.groupby("seed"):
-        steps = {}
-        for row in runs.itertuples():
-            steps[int(row.task.split()[-1])] = steps_to(find_run(row.run), 0.5)
-        ours = pd.Series(steps).reindex(theirs.index)
+        examples = {}
+        for run in map(find_run, runs.run):
+            examples[run.experiment.task_.modulus] = steps_to(run, 0.5) * run.experiment.batch
+        ours = pd.Series(examples).reindex(theirs.index)
         values[runs.index[0]] = 100 * ours.rank().corr(theirs.rank())
     return pd.Series(values)
 

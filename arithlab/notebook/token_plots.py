@@ -77,6 +77,7 @@ def dependence_maps(tables: Mapping[str, np.ndarray]) -> go.Figure:
     for column, (name, table) in enumerate(tables.items(), 1):
         percent = 100 * table
         figure.add_heatmap(
+            name=name,
             z=percent,
             zmin=0,
             zmax=100,
@@ -92,7 +93,7 @@ def dependence_maps(tables: Mapping[str, np.ndarray]) -> go.Figure:
             hovertemplate="answer place %{y}, input place %{x}: %{z:.1f} %<extra>" + name + "</extra>",
         )
         read = "; ".join(
-            f"answer place {k} depends on input places {', '.join(map(str, np.flatnonzero(row > 0.005)))}"
+            f"answer place {k} depends on input places {', '.join(map(str, np.flatnonzero(row > 0.005))) or 'none'}"
             for k, row in enumerate(table)
         )
         said.append(f"{name}: {read}")
