@@ -109,19 +109,20 @@ def seeds_by_length(
     train_digits: int | None = None,
     guess: Sequence[float] | None = None,
     log: bool = False,
+    x: str = "digits",
     title: str = "Every seed, and the median",
 ) -> go.Figure:
     """Accuracy by length with every seed as a thin line and the median as a thick one, one colour per value of `by`.
 
     guess: the reader's own percentages, for the lengths in the table from the first on. log: lengths on a logarithmic
-    axis.
+    axis. x: the column to draw against, if not the digits.
     """
     figure, said = go.Figure(), []
     for index, (name, group) in enumerate(table.groupby(by, sort=False)):
         style_ = look(index)
         for _, one in group.groupby("seed"):
             figure.add_scatter(
-                x=one["digits"],
+                x=one[x],
                 y=100 * one[measure],
                 mode="lines",
                 opacity=0.35,
@@ -129,16 +130,17 @@ def seeds_by_length(
                 line={**style_["line"], "width": 1},
                 hoverinfo="skip",
             )
-        middle = group.groupby("digits")[measure].median() * 100
+        middle = group.groupby(x)[measure].median() * 100
         seeds = group["seed"].nunique()
         figure.add_scatter(x=middle.index, y=middle, name=f"{name} (median of {seeds})", mode="lines+markers", **style_)
         said.append(f"{name}, median of {seeds} seeds: {_series(middle.index, middle)}")
-    lengths = sorted(table["digits"].unique())
+    lengths = sorted(table[x].unique())
     if guess:
         said.append(_add_guess(figure, lengths[: len(guess)], guess))
     _mark_training(figure, train_digits, log)
     figure.update_xaxes(
-        title="digits of the operands", **({"type": "log", "tickvals": lengths} if log else {"dtick": 1})
+        title="digits of the operands" if x == "digits" else x,
+        **({"type": "log", "tickvals": lengths} if log else {"dtick": 1}),
     )
     figure.update_yaxes(
         title="exact match (%)" if measure == "exact_match" else "agreement with theory (%)", range=[-4, 104]
