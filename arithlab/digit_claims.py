@@ -1,0 +1,261 @@
+"""The claims of 2407.17963 and 2308.08268, on numbers written in digits, at laptop scale, for the ledger."""
+
+from collections.abc import Iterable
+from functools import partial
+
+import pandas as pd
+
+from .arithmetic.encodings import KIND, encoding
+from .claims import POINTS, Claim, best, columns, deviation, is_recorded, papers, steps_to, worst
+from .training.curves import standing
+from .training.evaluate import predict
+from .training.experiment import Experiment
+from .training.grids import recorded
+from .training.runs import find_run
+
+P1, P2 = "2407.17963", "2308.08268"
+COMPARED = {
+    "ground truth": "exact_match",
+    "truncated operands": "agreement",
+}  # what a table was measured against
+
+
+def claims() -> list[Claim]:
+    """The claims of both papers that recorded runs decide on, or could."""
+    return [*_tables(), *_moduli(), *_encodings(), *_order(), *_equivalences()]
+
+
+def in_words(printed: str) -> str:
+    """A printed task as our task: `addition mod 50` is `add mod 50`."""
+    return printed.replace("addition", "add").replace("multiplication", "mul")
+
+
+def grid_of(printed: str) -> str:
+    """The recorded table that a printed task is compared with."""
+    return printed.split()[0] + "_mod" * ("mod" in printed)
+
+
+def tested_lengths(grid: str, measure: str, lengths: Iterable[int]) -> list[int]:
+    """Those of the lengths at which the runs of a grid were tested; all where none is recorded."""
+    return [d for d in lengths if not is_recorded(grid) or columns(measure, [d])[0] in recorded(grid)]
+
+
+def our_domain(domain: str) -> str:
+    """A paper's name of a training domain in our words: D_45 is D_4+D_5."""
+    digits = domain.removeprefix("D_")
+    return domain if digits.startswith("ab") else "+".join(f"D_{digit}" for digit in digits)
+
+
+def _print(cells: dict[int, float]) -> str:
+    return " ".join(f"{value:g}" for value in cells.values())
+
+
+def _tables() -> list[Claim]:
+    """Tables A, B, E and F: a row each. Cells that the paper has at 0 or 100 % must be there within two points."""
+    made = []
+    printed = papers("accuracy_by_length")
+    for (letter, task, train, against), rows in printed.groupby(
+        ["table", "task", "train_domain", "compared_with"], sort=False
+    ):
+        if letter not in "ABEF":
+            continue
+        cells = dict(zip(rows.test_digits, rows.accuracy_percent, strict=True))
+        tested = tested_lengths(grid_of(task), COMPARED[against], cells)
+        extreme = {digits: round(cells[digits] / 100) * 100 for digits in tested if not 0.5 <= cells[digits] <= 99.5}
+        says = "right where the paper is at 100 %, wrong where it is at 0"
+        if against == "truncated operands":
+            says = "the answers are those of the truncated operands"
+        made.append(
+            Claim(
+                id=f"{letter} {train}",
+                paper=P1,
+                where=f"table {letter}, row {train}",
+                says=f"{task} from {train}, learned positions, 1 to {max(tested)} digits: {says}",
+                theirs=_print(cells),
+                grid=task,
+                runs={"train": our_domain(train)},
+                measure=partial(deviation, name=COMPARED[against], cells=extreme),
+                row=extreme,
+                past=int(train[-1]),
+                learned=int(train[-1]),
+                measured="largest distance in points from the cells that the paper has at 0 or 100 %",
+                most=POINTS,
+                notebook="02_ape_vs_rpe" if task == "addition" else "03_multiplication",
+            )
+        )
+    return made
+
+
+def _moduli() -> list[Claim]:
+    """Tables C and G against the theory of P1 (Theorem 5, exact counts), and D and H against truncated operands."""
+    made = []
+    printed = papers("accuracy_by_length")
+    for (letter, task, _, _), rows in printed.groupby(["table", "task", "train_domain", "compared_with"], sort=False):
+        if letter not in "CDGH":
+            continue
+        name = in_words(task)
+        cells = dict(zip(rows.test_digits, rows.accuracy_percent, strict=True))
+        theory = predict(Experiment(task=name, train="D_3", format="padded 6"), range(1, 7)).set_index("digits")
+        common = {
+            "id": f"{letter} {task.split()[-1]}",
+            "paper": P1,
+            "where": f"table {letter}, {task}",
+            "theirs": _print(cells),
+            "grid": grid_of(task),
+            "runs": {"task": name},
+            "most": POINTS,
+            "notebook": "04_mod_100_vs_101",
+        }
+        if letter in "CG":
+            says = f"{task}: accuracy at every length is that of the truncated operands, gcd(p, 10^n)/p in the limit"
+            column, row = "exact_match", dict(100 * theory.predicted_accuracy)
+            measured = "largest distance in points from the exact count of the theory, trained on 3, 1 to 6 digits"
+        else:
+            says = f"{task}: the answers are those of the truncated operands, at every length"
+            column, row = "agreement", dict.fromkeys(theory.index, 100.0)
+            measured = "largest distance in points from full agreement, trained on 3, 1 to 6 digits"
+        measure = partial(deviation, name=column, cells=row)
+        made.append(Claim(says=says, measure=measure, measured=measured, row=row, past=3, learned=3, **common))
+    return made
+
+
+def _encodings() -> list[Claim]:
+    """The table of the literature in P1: which positions carry which task past the training length."""
+    made = []
+    tasks = {"add": "addition", "add mod 100": "mod 100", "add mod 101": "mod 101"}
+    for kind, works in (("absolute", ("add mod 100",)), ("relative", ("add", "add mod 100"))):
+        for name, called in tasks.items():
+            carries, padded = name in works, kind == "absolute" and "mod" in name
+            made.append(
+                Claim(
+                    id=f"{kind} {called}",
+                    paper=P1,
+                    where="table of the literature",
+                    says=f"{called}: {kind} positions {'carry on' if carries else 'fail'} past the training length",
+                    theirs="carry on" if carries else "fail",
+                    grid="addition_mod" if padded else "encodings",
+                    runs={"task": name} | ({} if padded else {"positions": tuple(_of_kind(kind))}),
+                    measure=partial(best, name="exact_match", lengths=[6 if padded else 15]),
+                    measured=f"exact match (%) at {6 if padded else 15} digits, trained on 3",
+                    **({"least": 90.0} if carries else {"most": 5.0}),
+                    learned=3,
+                    variant=None if padded else "positions",
+                    notebook="04_mod_100_vs_101" if padded else "08_length_generalization",
+                )
+            )
+    return made
+
+
+def _of_kind(kind: str) -> list[str]:
+    names = recorded("encodings").positions.unique() if is_recorded("encodings") else ()
+    return [name for name in names if KIND[encoding(name).name] == kind]
+
+
+def _order() -> list[Claim]:
+    """In which order the moduli are learned (figures of P1)."""
+    theirs = papers("modular_addition_grokking_iterations").set_index("modulus")
+    theirs = theirs.log10_iterations_at_half_accuracy_read_off_figure
+    return [
+        Claim(
+            id="order of the moduli",
+            paper=P1,
+            where="training curves of modular addition",
+            says="the moduli are learned in the order " + ", ".join(str(p) for p in theirs.sort_values().index),
+            theirs=", ".join(f"{p}: 10^{x:g}" for p, x in theirs.items()) + " iterations to half accuracy",
+            grid="addition_mod",
+            measure=partial(_rank_correlation, theirs=theirs),
+            measured="rank correlation (x 100) of the examples seen until half accuracy, per seed",
+            least=70.0,
+            notebook="04_mod_100_vs_101",
+        ),
+        Claim(
+            id="plateaus",
+            paper=P1,
+            where="training curves of modular addition",
+            says="until it learns the task, the loss stands at ln(k)/m for k open answers and m tokens",
+            theirs="51: 0.17, 101: 0.20, 151: 0.22, 201: 0.23 and 0.13, of 23 tokens",
+            grid="addition_mod",
+            runs={"task": tuple(f"add mod {p}" for p in (51, 101, 151, 201))},
+            measure=_standing,
+            measured="share (%) of the evaluations before half accuracy with a loss within 5 % of a predicted plateau",
+            least=50.0,
+            notebook="04_mod_100_vs_101",
+        ),
+    ]
+
+
+def _standing(table: pd.DataFrame) -> pd.Series:
+    """How much of the time before half accuracy each run's loss is at a predicted plateau, in percent."""
+    shares = {}
+    for row in table.itertuples():
+        run = find_run(row.run)
+        curve = standing(run)
+        waiting = curve[curve.step < steps_to(run, 0.5)]
+        shares[row.Index] = 100 * (waiting.open > 0).mean() if len(waiting) else float("nan")
+    return pd.Series(shares)
+
+
+def _rank_correlation(table: pd.DataFrame, *, theirs: pd.Series) -> pd.Series:
+    values = {}
+    for _, runs in table.groupby("seed"):
+        examples = {}
+        for run in map(find_run, runs.run):
+            examples[run.experiment.task_.modulus] = steps_to(run, 0.5) * run.experiment.batch
+        ours = pd.Series(examples).reindex(theirs.index)
+        values[runs.index[0]] = 100 * ours.rank().corr(theirs.rank())
+    return pd.Series(values)
+
+
+def _equivalences() -> list[Claim]:
+    """Out-of-range sums have the answers of in-range ones (P2): figure 1, table 2, and the variants of table 3."""
+    common = {"paper": P2, "grid": "equivalence", "notebook": "06_equivalence_classes"}
+    share = {"measured": "lowest agreement (%) with the predicted function", "least": 98.0}
+    plain = common | {"runs": {"train": "D_3"}}
+    classes = {"V1": ("D_3[place0=0]", "units"), "V2": ("D_3[place1=0]", "tens")}
+    return [
+        Claim(
+            id="P2 in range",
+            where="figure 1a",
+            says="sums of numbers below 1,000 are learned without a mistake",
+            theirs="100",
+            measure=partial(worst, name="exact_match", lengths=(1, 2, 3)),
+            measured="lowest exact match (%) at 1 to 3 digits",
+            least=98.0,
+            **plain,
+        ),
+        Claim(
+            id="P2 out of range",
+            where="figure 1a",
+            says="no sum with a longer operand is right",
+            theirs="0",
+            measure=partial(best, name="exact_match", lengths=(4, 5)),
+            measured="highest exact match (%) at 4 and 5 digits",
+            most=2.0,
+            **plain,
+        ),
+        *(
+            Claim(
+                id=f"P2 equivalence, {digits} digits",
+                where=where,
+                says=f"with {digits} digits the answer is (a mod 1000) + (b mod 1000)",
+                theirs="100",
+                measure=partial(worst, name="agreement", lengths=(digits,)),
+                **plain,
+                **share,
+            )
+            for digits, where in ((4, "table 2, figure 2"), (5, "table 3, V4"))
+        ),
+        *(
+            Claim(
+                id=f"P2 {variant}",
+                where=f"table 3, {variant}",
+                says=f"where the {place} never vary in training, the answer is that of operands whose {place} are 0",
+                theirs="100",
+                runs={"train": train},
+                measure=partial(worst, name="agreement", lengths=(3, 4)),
+                **common,
+                **share,
+            )
+            for variant, (train, place) in classes.items()
+        ),
+    ]
