@@ -9,6 +9,7 @@ from ..errors import UnknownName
 from ..model.transformer import Probe, Shape
 from ..training.evaluate import matching_tokens
 from ..training.runs import Run
+from ..training.waiting import waiting
 from .recording import held_out, record
 
 FILLS = ("zero", "mean")
@@ -56,7 +57,7 @@ def cut_parts(run: Run, digits: int, n: int = 500, *, fill: str = "zero") -> pd.
         means = {key: x.mean(0) for key, x in seen.items()}
     answer = [at - tokens.ids.shape[1] for at in questions.answer]  # counted from the end: place 0, 1, ...
     rows = []
-    for part, layer, head in [("whole", -1, -1), *parts(run.experiment.shape)]:
+    for part, layer, head in waiting([("whole", -1, -1), *parts(run.experiment.shape)], "cutting"):
         mean = means.get((PART_SITES.get(part), layer))
         edit = None if part == "whole" else _replace(PART_SITES[part], layer, head, mean)
         right = matching_tokens(run.model, tokens, Probe(attention=None, edit=edit))

@@ -13,6 +13,7 @@ from ..model.transformer import Probe
 from ..training.in_context import InContextExperiment
 from ..training.runs import Run
 from ..training.shots import check_in_context, logits, model_of, sets_of
+from ..training.waiting import waiting
 
 PICKS = 15  # random stream of a seed: the inputs of each task
 Examples = Sequence[tuple[int, int, int]]
@@ -94,7 +95,7 @@ def task_accuracy(run: Run, which: str = "ood test", *, n: int = 20, best: bool 
     inside, unseen = which.startswith("id"), which.endswith("test")
     tasks, inputs = e.made.chosen(e.seed)[not inside], e.made.inputs(e.seed)[unseen]
     rng, rows = stream(e.seed, PICKS), []
-    for task in tasks:
+    for task in waiting(tasks, "tasks"):
         picks = np.stack([rng.permutation(len(inputs))[: e.shots + 1] for _ in range(n)])
         xy = inputs[picks]
         z = answers(np.broadcast_to(task, (n, 2)), xy, e.p)

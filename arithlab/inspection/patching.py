@@ -15,6 +15,7 @@ from ..arithmetic import batches
 from ..errors import ArithlabError, UnknownName, shorten
 from ..model.transformer import Probe, Transformer
 from ..training.runs import Run
+from ..training.waiting import waiting
 from .recording import Questions, check_addition, check_site, record
 
 CASES = ("made", "passed")
@@ -145,7 +146,8 @@ def carry_map(
         effect = (difference(held[0]["logits", 0]) - start).mean()
         answers = [x["logits", 0][:, -1].argmax(-1) for x in held[:2]]
         both = ((answers[0] == right) & (answers[1] == wrong)).double().mean().item()
-        for site, layer in ((site, layer) for layer in range(run.experiment.shape.layers) for site in sites):
+        here = [(site, layer) for layer in range(run.experiment.shape.layers) for site in sites]
+        for site, layer in waiting(here, f"patching, place {place}"):
             for token in range(writer + 1):
                 moved = []
                 for source in (held[0][site, layer], held[2][site, layer]):

@@ -9,6 +9,7 @@ from ..arithmetic.tokens import ROLE
 from ..model.transformer import Probe
 from ..training.evaluate import matching_tokens
 from ..training.runs import Run
+from ..training.waiting import waiting
 from .cuts import cut_parts
 from .ideal import ideal_share
 from .patching import carry_followed
@@ -33,7 +34,7 @@ def progress(stages: Mapping[int, Run], digits: int, n: int = 500) -> pd.DataFra
     1 ... digits - 1 of the answer where it is about places. Needs a plain addition with the answer units first.
     """
     rows = []
-    for step, run in sorted(stages.items()):
+    for step, run in waiting(sorted(stages.items()), "stages"):
         check_addition(run, "progress")
         questions, places = held_out(run, digits, n), range(1, digits)
         right = matching_tokens(run.model, questions.tokens, Probe(attention=None))

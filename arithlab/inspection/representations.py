@@ -10,6 +10,7 @@ from ..arithmetic import digits as dg
 from ..arithmetic.tasks import Task
 from ..errors import ArithlabError, UnknownName, shorten
 from ..training.runs import Run
+from ..training.waiting import waiting
 from .recording import Questions, check_site, held_out, record, subscript
 
 RIDGE = 1e-3  # of the variance, per question
@@ -149,7 +150,7 @@ def read_outs(
             raise ArithlabError(f"token {shorten(token)}: these questions have tokens 0 to {length - 1}.")
     chance = np.bincount(values[len(values) // 2 :]).max() / (len(values) - len(values) // 2)
     rows = []
-    for (site, layer), x in record(run.model, questions, sites).items():
+    for (site, layer), x in waiting(record(run.model, questions, sites).items(), "reading out"):
         if site == "logits":
             continue
         x = x.transpose(1, 2).flatten(2) if site == "z" else x

@@ -28,6 +28,7 @@ from .machine import memory_errors_told
 from .recipe import Recipe
 from .remember import recall, remember
 from .runs import Run
+from .waiting import waiting
 
 FAMILIES = ("D", "D_ab", "D[b=1]")
 FOLLOWED = 200  # test examples per length during training
@@ -167,7 +168,7 @@ def evaluate(
     if empty == set(tests):
         empty = set()  # nothing to show: asking the first of them says why
     rows = []
-    for test in tests:
+    for test in waiting(tests, "testing"):
         found = recall(model, str(test), n) if known else None
         if found is None and test not in empty:
             found = _measured(judge, test, n)
@@ -219,7 +220,7 @@ def length_map(
     _check_count(n)
     judge = _judge(model, on, predicted)
     base, rows = judge.task.base, []
-    for i in digits:
+    for i in waiting(list(digits), "lengths of a"):
         for j in digits:
             a, _ = domain(f"D_ab{i}").sample(batches.stream(0, batches.TEST, i, j, 0), 15 * n + 300, base)
             b, _ = domain(f"D_ab{j}").sample(batches.stream(0, batches.TEST, i, j, 1), 15 * n + 300, base)

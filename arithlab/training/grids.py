@@ -35,6 +35,7 @@ from .recipe import Recipe
 from .remember import recall
 from .runs import Run, list_runs, reference_folder
 from .shots import outcome
+from .waiting import waiting
 
 MAX_RUNS = 10_000  # in one grid
 LOG = "failed.log"  # in a run's folder: the traceback of a training that failed
@@ -149,7 +150,7 @@ def results(path: str | Path | None = None) -> pd.DataFrame:
     names = dict.fromkeys(name for fields in described for name in fields)
     varied = [name for name in names if len({fields.get(name) for fields in described}) > 1]
     rows = []
-    for experiment, fields in zip(experiments, described, strict=True):
+    for experiment, fields in waiting([*zip(experiments, described, strict=True)], "reading runs"):
         run = Run.of(experiment)
         state = "finished" if run.finished else "failed" if (run.path / LOG).exists() else "unfinished"
         row = {"run": run.id, "state": state, **{name: fields.get(name) for name in varied}, "seconds": None}

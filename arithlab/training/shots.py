@@ -17,6 +17,7 @@ from ..model.transformer import Probe, Transformer
 from .in_context import InContextExperiment
 from .machine import memory_errors_told
 from .runs import Run
+from .waiting import waiting
 
 FOLLOWED = 256  # test sequences per set during training
 LEARNED, LEAST = 0.75, 0.5  # a set counts as learned from this share of ratio matching's accuracy, and this accuracy
@@ -126,7 +127,7 @@ def label_noise(run: Run, which: str = "ood train", *, n: int = 500, best: bool 
     shots = x.shape[1] - 1
     order = rng.permuted(np.tile(np.arange(shots), (n, 1)), axis=1)
     wrong = (z[:, :-1] + rng.integers(1, e.p, size=(n, shots))) % e.p
-    for count in range(shots + 1):
+    for count in waiting(range(shots + 1), "wrong labels"):
         noisy = z.copy()
         noisy[:, :-1] = np.where(order < count, wrong, z[:, :-1])
         said = logits(model_of(run, best), tokens(x, y, noisy))[:, -1].argmax(-1).cpu().numpy()
