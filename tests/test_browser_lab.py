@@ -256,8 +256,10 @@ def change_the_window(notebook):
 
 def view_another_head(notebook):
     notebook.wait("Layer 1, head 1 while the model answers 4789+3214")
+    notebook.choose("layer", "ArrowDown")
+    notebook.wait("Layer 2, head 1 while")
     notebook.choose("head", "ArrowDown")
-    notebook.wait("Layer 1, head 2 while")
+    notebook.wait("Layer 2, head 2 while")
 
 
 def give_examples(notebook):

@@ -51,6 +51,7 @@ def _put(output: w.Output, figure: go.Figure) -> None:
 
 def _table(frame: pd.DataFrame) -> str:
     rows = frame.to_html(index=False, border=0, escape=True, justify="left")
+    rows = rows.replace("<th>", '<th style="text-align:left">')
     rows = re.sub(r"<td>(?!-?[0-9][0-9.,]*( %)?</td>)", '<td style="text-align:left">', rows)  # words, not numbers
     return f"<div class='jp-RenderedHTMLCommon'>{rows}</div>"  # JupyterLab's own look of tables, in its themes
 
