@@ -1,8 +1,8 @@
-"""Record the finished runs of a grid: `python benchmarks/record.py grids/NAME.toml [--weights SEED ...]`.
+"""Record the finished runs of a grid: `python benchmarks/record.py grids/NAME.toml [--weights SEED ... [--of TASK ...]]`.
 
 With a [test], and in context, the table of results goes to outputs/reference/NAME.csv. Otherwise, or where --weights
 is given, every run is copied to outputs/reference, with its curve and what was measured of it; with weights for the
-seeds named only. In context, only the runs of these seeds are copied: nothing stands for weights there.
+seeds named only, and of the tasks named by --of only where that is given. In context, only the runs of these seeds are copied: nothing stands for weights there.
 """
 
 import argparse
@@ -21,6 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("grid", type=Path)
     parser.add_argument("--weights", type=int, nargs="*", help="of these seeds (default: 0 1 without a [test])")
+    parser.add_argument("--of", nargs="+", metavar="TASK", help="weights of these tasks only")
     given = parser.parse_args()
     grid = read_grid(given.grid)
     missing = [e for e in grid.experiments if not Run.of(e).finished]
@@ -34,7 +35,8 @@ def main() -> int:
         seeds = [0, 1] if given.weights is None else given.weights
         for experiment in grid.experiments:
             if experiment.seed in seeds or not in_context:
-                record(Run.of(experiment), weights=experiment.seed in seeds)
+                wanted = experiment.seed in seeds and (not given.of or experiment.task in given.of)
+                record(Run.of(experiment), weights=wanted)
     return 0
 
 
