@@ -1,8 +1,9 @@
-"""Record the finished runs of a grid: `python benchmarks/record.py grids/NAME.toml [--weights SEED ... [--of TASK ...]]`.
+"""Record the finished runs of a grid: `record.py grids/NAME.toml [--weights SEED ...] [--of TASK ...]`.
 
 With a [test], and in context, the table of results goes to outputs/reference/NAME.csv. Otherwise, or where --weights
 is given, every run is copied to outputs/reference, with its curve and what was measured of it; with weights for the
-seeds named only, and of the tasks named by --of only where that is given. In context, only the runs of these seeds are copied: nothing stands for weights there.
+seeds named only (and the tasks, where --of names some). In context, only the runs of these seeds are copied: nothing
+stands for weights there.
 """
 
 import argparse
