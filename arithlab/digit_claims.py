@@ -22,7 +22,7 @@ COMPARED = {
 
 def claims() -> list[Claim]:
     """The claims of both papers that recorded runs decide on, or could."""
-    return [*_tables(), *_moduli(), *_encodings(), *_order(), *_equivalences()]
+    return [*_tables(), *_moduli(), *_encodings(), *_order(), *_sizes(), *_equivalences()]
 
 
 def in_words(printed: str) -> str:
@@ -210,7 +210,7 @@ def _equivalences() -> list[Claim]:
     """Out-of-range sums have the answers of in-range ones (P2): figure 1, table 2, and the variants of table 3."""
     common = {"paper": P2, "grid": "equivalence", "notebook": "06_equivalence_classes"}
     share = {"measured": "lowest agreement (%) with the predicted function", "least": 98.0}
-    plain = common | {"runs": {"train": "D_3"}}
+    plain = common | {"grid": "equivalence_paper"}
     classes = {"V1": ("D_3[place0=0]", "units"), "V2": ("D_3[place1=0]", "tens")}
     return [
         Claim(
@@ -258,4 +258,43 @@ def _equivalences() -> list[Claim]:
             )
             for variant, (train, place) in classes.items()
         ),
+        Claim(
+            id="P2 V3",
+            where="table 3, V3",
+            says="with the answer written highest digit first learning takes several times as long",
+            theirs="7.44 times",
+            measure=_slowed,
+            measured="steps to 99 % exact match, in multiples of those with the units first, per seed",
+            least=2.0,
+            **common | {"grid": "orders", "notebook": "01_data"},
+        ),
+    ]
+
+
+def _slowed(table: pd.DataFrame) -> pd.Series:
+    """How many times as many steps each seed takes with the answer highest digit first."""
+    values = {}
+    for _, runs in table.groupby("seed"):
+        steps = {run.experiment.format_.answer: steps_to(run, 0.99) for run in map(find_run, runs.run)}
+        values[runs.index[0]] = steps["high"] / steps["units"]
+    return pd.Series(values)
+
+
+def _sizes() -> list[Claim]:
+    """The paper's smaller shapes (P1: nano, micro, mini)."""
+    return [
+        Claim(
+            id="P1 sizes",
+            paper=P1,
+            where="nano, micro, mini",
+            says="nano and micro generalise alike: right up to the training length, wrong past it (mini: not run)",
+            theirs="yes",
+            grid="sizes",
+            measure=partial(deviation, name="exact_match", cells={1: 100, 2: 100, 3: 100, 4: 0, 5: 0, 6: 0}),
+            measured="largest distance in points from 100 at 1 to 3 digits and 0 at 4 to 6, trained on 3",
+            most=POINTS,
+            variant="size",
+            learned=3,
+            notebook="02_ape_vs_rpe",
+        )
     ]

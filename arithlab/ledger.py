@@ -63,7 +63,6 @@ def _untested() -> list[Claim]:
     later = "no runs of this are recorded yet"
     rows = [
         (P1, "P1 full size", "tables A to H", "the tables hold for 10.7 M parameters and 8 million steps", large),
-        (P1, "P1 sizes", "nano, micro, mini", "models of three sizes generalise alike", later),
         (P1, "relative multiplication", "figure 2", "multiplication: relative positions fail as well", local),
         (P2, "P2 products", "figure 1b, table 2", "products of three digits: the same classes", later),
         (P3, "P3 full size", "figures 1 and 3", "the phases at p = 29, 512 wide, two to six blocks", gpu),
