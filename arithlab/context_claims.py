@@ -10,19 +10,21 @@ from .training.shots import PHASES
 P3 = "2406.02550"
 GRID, NOTEBOOK = "in_context", "07_in_context_modular"
 FEW, MANY, SMALL, LARGE = 8, 40, 0.5, 0.8  # tasks of 49, shares of the inputs
+TWO, ONE = {"size": "tiny"}, {"size": "1-4-64"}  # blocks
 
 
 def claims() -> list[Claim]:
     """The claims that the recorded runs decide on."""
     common = {"paper": P3, "grid": GRID, "notebook": NOTEBOOK}
-    many = {"tasks": MANY, "alpha": LARGE}
-    learners = {"tasks": MANY, "phase": (PHASES["ood train"], PHASES["ood test"])}  # say something of new tasks
+    many = TWO | {"tasks": MANY, "alpha": LARGE}
+    learners = TWO | {"tasks": MANY, "phase": (PHASES["ood train"], PHASES["ood test"])}  # say something of new tasks
     return [
         Claim(
             id="P3 phases",
             where="figure 1b",
             says="four phases, by number of tasks and share of inputs",
             theirs="4",
+            runs=TWO,
             measure=_phases,
             measured="how many of the four phases the runs of one seed show",
             least=4,
@@ -34,7 +36,7 @@ def claims() -> list[Claim]:
             where="figures 1b and 3",
             says="new tasks are solved in context after pre-training on many tasks, not on few",
             theirs="yes",
-            runs={"alpha": LARGE, "tasks": (FEW, MANY)},
+            runs=TWO | {"alpha": LARGE, "tasks": (FEW, MANY)},
             measure=partial(_rise, column="best_ood train", by="tasks"),
             measured=f"points of accuracy on new tasks, known inputs: {MANY} tasks (2,000 steps) above {FEW} (1,500)",
             least=40,
@@ -45,7 +47,7 @@ def claims() -> list[Claim]:
             where="figure 1b",
             says="with few inputs new tasks are solved on known inputs only (o.o.d. memorization)",
             theirs="yes",
-            runs={"alpha": SMALL, "tasks": MANY},
+            runs=TWO | {"alpha": SMALL, "tasks": MANY},
             measure=lambda table: 100 * (table["best_ood train"] - table["best_ood test"]),
             measured="points of accuracy on new tasks, known inputs above new ones",
             least=25,
@@ -56,9 +58,21 @@ def claims() -> list[Claim]:
             where="figures 3 and 25",
             says="the ability to solve new tasks in context can fade again",
             theirs="yes, in deeper models at intermediate numbers of tasks",
+            runs=TWO,
             measure=_fading,
             measured="largest loss on new tasks, known inputs, from the best step to the end, in points, per seed",
             least=10,
+            **common,
+        ),
+        Claim(
+            id="P3 depth",
+            where="figure 4",
+            says="one block learns no new task in context (two are the least that does)",
+            theirs="yes",
+            runs=ONE,
+            measure=lambda table: 100 * table["best_ood train"],
+            measured=f"accuracy (%) of one block on new tasks, known inputs, after {MANY} tasks, at its best step",
+            most=30,
             **common,
         ),
         *(

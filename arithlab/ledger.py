@@ -66,7 +66,6 @@ def _untested() -> list[Claim]:
         (P1, "relative multiplication", "figure 2", "multiplication: relative positions fail as well", local),
         (P2, "P2 products", "figure 1b, table 2", "products of three digits: the same classes", later),
         (P3, "P3 full size", "figures 1 and 3", "the phases at p = 29, 512 wide, two to six blocks", gpu),
-        (P3, "P3 depth", "figure 4", "two blocks are the least that learns new tasks in context", later),
         (P3, "P3 regression", "figure 5", "four blocks combine examples (modular regression)", later),
         (P3, "P3 moduli", "figure 28", "larger moduli need more tasks", later),
         (P3, "P3 random tasks", "figure 9", "tasks chosen at random do as well as rectangular ones", later),

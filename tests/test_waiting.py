@@ -37,3 +37,20 @@ def test_headless_nothing_is_shown(capsys, monkeypatch):
     monkeypatch.setenv("ARITHLAB_QUIET", "1")
     assert list(slowly([1, 2])) == [1, 2]
     assert capsys.readouterr().out == ""
+
+
+def test_inside_a_bar_there_is_no_other(capsys, monkeypatch):
+    monkeypatch.setattr(waiting, "SECONDS", 0.0)
+    assert [list(waiting.waiting("ab", "inner")) for _ in waiting.waiting([1, 2], "outer")] == [["a", "b"]] * 2
+    shown = capsys.readouterr().out
+    assert "outer" in shown
+    assert "inner" not in shown
+
+
+def test_a_bar_that_was_left_early_hides_no_other(capsys, monkeypatch):
+    monkeypatch.setattr(waiting, "SECONDS", 0.0)
+    left = waiting.waiting([1, 2], "stopped")
+    assert next(left) == 1
+    left.close()
+    assert list(waiting.waiting([1], "next")) == [1]
+    assert "next" in capsys.readouterr().out
