@@ -73,7 +73,7 @@ def _tables() -> list[Claim]:
                 says=f"{task} from {train}, learned positions, 1 to {max(tested)} digits: {says}",
                 theirs=_print(cells),
                 grid=task,
-                runs={"train": our_domain(train)},
+                runs={"train": our_domain(train), "positions": "learned"},
                 measure=partial(deviation, name=COMPARED[against], cells=extreme),
                 row=extreme,
                 past=int(train[-1]),
@@ -162,6 +162,22 @@ def _encodings() -> list[Claim]:
                     notebook="04_mod_100_vs_101" if padded else "08_length_generalization",
                 )
             )
+    made.append(
+        Claim(
+            id="relative multiplication",
+            paper=P1,
+            where="figure 2",
+            says="multiplication: relative positions fail as well past the training length",
+            theirs="fail",
+            grid="multiplication",
+            runs={"positions": "shaw"},
+            measure=partial(best, name="exact_match", lengths=(3, 4)),
+            measured="highest exact match (%) at 3 and 4 digits, trained on 2",
+            most=5.0,
+            learned=2,
+            notebook="03_multiplication",
+        )
+    )
     return made
 
 

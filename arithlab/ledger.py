@@ -36,6 +36,7 @@ def beside(letter: str) -> pd.DataFrame:
     ):
         modular, theirs = "mod" in task, cells.set_index("test_digits")["accuracy_percent"]
         row, wanted = (task, {"task": in_words(task)}) if modular else (train, {"train": our_domain(train)})
+        wanted |= {"positions": "learned"}
         past = int(train[-1]) if modular else 0
         rows[row, "paper"] = theirs.rename(lambda digits, past=past: digits - past)
         if modular and against == "ground truth":
@@ -58,12 +59,10 @@ def beside(letter: str) -> pd.DataFrame:
 def _untested() -> list[Claim]:
     """Claims that nothing recorded here can decide, and why."""
     gpu = "needs a large GPU for hours; InContextExperiment.faithful() describes the runs"
-    local = "the recorded products are with one digit, which theory counts as local"
     large = "needs a large GPU for days; Experiment.faithful() describes the runs"
     later = "no runs of this are recorded yet"
     rows = [
         (P1, "P1 full size", "tables A to H", "the tables hold for 10.7 M parameters and 8 million steps", large),
-        (P1, "relative multiplication", "figure 2", "multiplication: relative positions fail as well", local),
         (P2, "P2 products", "figure 1b, table 2", "products of three digits: the same classes", later),
         (P3, "P3 full size", "figures 1 and 3", "the phases at p = 29, 512 wide, two to six blocks", gpu),
         (P3, "P3 regression", "figure 5", "four blocks combine examples (modular regression)", later),

@@ -16,6 +16,8 @@ from arithlab.training.in_context import InContextExperiment
 from arithlab.training.remember import record
 from arithlab.training.runs import Run, reference_folder, write_file
 
+CHOSEN_BY = ("positions", "train", "task")  # fields by which claims choose runs: in every table, varied or not
+
 
 def main() -> int:
     """Returns the exit status."""
@@ -31,7 +33,11 @@ def main() -> int:
     in_context = isinstance(grid.experiments[0], InContextExperiment)
     table = grid.digits or in_context
     if table:
-        write_file(reference_folder() / f"{given.grid.stem}.csv", results(given.grid).to_csv(index=False))
+        found, first = results(given.grid), grid.experiments[0]
+        for name in CHOSEN_BY:
+            if name not in found and hasattr(first, name):
+                found.insert(2, name, getattr(first, name))
+        write_file(reference_folder() / f"{given.grid.stem}.csv", found.to_csv(index=False))
     if given.weights is not None or not table:
         seeds = [0, 1] if given.weights is None else given.weights
         for experiment in grid.experiments:

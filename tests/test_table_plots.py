@@ -5,7 +5,7 @@ import pytest
 
 from arithlab import Experiment, predict
 from arithlab.errors import ArithlabError
-from arithlab.notebook.table_plots import accuracy_table, agreement, beside_theory, claims, scaling
+from arithlab.notebook.table_plots import accuracy_table, agreement, beside_paper, beside_theory, claims, scaling
 
 
 @pytest.fixture
@@ -54,6 +54,24 @@ def test_the_table_shows_medians_and_frames_what_theory_expects(measured):
     assert "add mod 101: at 30 digits none" in figure.layout.meta["alt"]
     assert "2 seeds" in first.hovertemplate
     assert first.customdata[1][1].tolist() == pytest.approx([90, 100])
+
+
+def test_a_printed_table_stands_beside_medians_and_ranges():
+    rows = {
+        ("D_4", "paper"): [100, 0, 0],
+        ("D_4", "ours, median of 3"): [100, 1, None],
+        ("D_4", "ours, min of 3"): [40, 0, None],
+        ("D_4", "ours, max of 3"): [100, 2, None],
+        ("D_5", "paper"): [100, 100, 0],
+    }
+    table = pd.DataFrame(rows, index=pd.Index([4, 5, 6], name="digits")).T.rename_axis(index=["trained on", "%"])
+    figure = beside_paper(table, title="Table A")
+    paper, ours = figure.data
+    assert (list(paper.x), list(paper.y)) == ([4, 5, 6], ["D_5", "D_4"])
+    assert paper.text.tolist() == [["100", "100", "0"], ["100", "0", "0"]]
+    assert list(ours.x) == [4, 5]  # no run was asked six digits
+    assert ours.text.tolist() == [["", ""], ["100<br>40-100", "1"]]  # two points apart are one number
+    assert "paper: D_4 100 0 0; D_5 100 100 0. ours, median: D_4 100 1" in figure.layout.meta["alt"]
 
 
 def test_scaling_is_logarithmic_and_has_a_guide():

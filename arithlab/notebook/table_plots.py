@@ -6,6 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from ..claims import POINTS
 from ..errors import ArithlabError
 from ..training.evaluate import predict
 from ..training.experiment import Experiment
@@ -100,6 +101,52 @@ def accuracy_table(
     figure.update_yaxes(tickmode="linear", col=1)
     height = 150 + 26 * len(order)
     return style(figure, f"{title}. {'; '.join(said)}. Framed: theory says it carries on.", title=title, height=height)
+
+
+def beside_paper(table: pd.DataFrame, *, title: str) -> go.Figure:
+    """A printed table beside ours: heat maps of theirs, of theory where it has rows, and of the median of our runs.
+
+    table: from `ledger.beside`. Where our runs lie further apart than two points, their range stands below the median.
+    """
+    labels = table.index.get_level_values(1).str.replace(r" of \d+$", "", regex=True)
+    parts = {label: table[labels == label].droplevel(1).dropna(axis=1, how="all") for label in labels.unique()}
+    low, high = (parts.pop(f"ours, {name}", None) for name in ("min", "max"))
+    order, said = table.index.get_level_values(0).unique()[::-1], []
+    widths = [part.shape[1] for part in parts.values()]
+    figure = make_subplots(
+        1, len(parts), subplot_titles=list(parts), shared_yaxes=True, horizontal_spacing=0.02, column_widths=widths
+    )
+    for column, (label, part) in enumerate(parts.items(), 1):
+        part = part.reindex(order)
+        text = part.map(lambda x: "" if pd.isna(x) else f"{x:.0f}")
+        if label == "ours, median":
+            ends = [end.reindex(order) for end in (low, high)]
+            spread = ends[0].map("{:.0f}".format) + "-" + ends[1].map("{:.0f}".format)
+            text = text.mask(ends[1] - ends[0] > POINTS, text + "<br>" + spread)
+        figure.add_heatmap(
+            z=part.to_numpy(),
+            x=part.columns,
+            y=order,
+            zmin=0,
+            zmax=100,
+            colorscale="Cividis",
+            xgap=2,
+            ygap=2,
+            text=text.to_numpy(),
+            texttemplate="%{text}",
+            textfont={"size": 10},
+            hovertemplate="%{y}, %{x}: %{z:.1f} %<extra>" + label + "</extra>",
+            colorbar={"title": "%"},
+            showscale=column == len(parts),
+            row=1,
+            col=column,
+        )
+        rows = (f"{name} {' '.join(f'{x:g}' for x in row.dropna())}" for name, row in part[::-1].iterrows())
+        said.append(f"{label}: {'; '.join(rows)}")
+    figure.update_xaxes(title=table.columns.name, dtick=1)
+    figure.update_yaxes(type="category")
+    figure.update_yaxes(tickmode="linear", col=1)
+    return style(figure, f"{title}, in percent. {'. '.join(said)}.", title=title, height=150 + 36 * len(order))
 
 
 def agreement(table: pd.DataFrame, *, train_digits: int) -> pd.DataFrame:
