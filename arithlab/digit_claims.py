@@ -320,20 +320,31 @@ def _slowed(table: pd.DataFrame) -> pd.Series:
 
 
 def _sizes() -> list[Claim]:
-    """The paper's smaller shapes (P1: nano, micro, mini)."""
+    """The paper's smaller shapes (P1: nano, micro, mini), and a modular sum at three sizes."""
+    wrong_past = {1: 100, 2: 100, 3: 100, 4: 0, 5: 0, 6: 0}
+    right_past = dict.fromkeys((4, 5, 6), 100)
+    alike = "nano and micro generalise alike: right up to the training length, wrong past it (mini: not run)"
+    rows = [
+        ("P1 sizes", "nano, micro, mini", "yes", "add", wrong_past, alike),
+        ("P1 modular sizes", "table C", "one size", "add mod 100", right_past, "mod 100 carries on at three sizes"),
+    ]
     return [
         Claim(
-            id="P1 sizes",
+            id=name,
             paper=P1,
-            where="nano, micro, mini",
-            says="nano and micro generalise alike: right up to the training length, wrong past it (mini: not run)",
-            theirs="yes",
+            where=where,
+            says=says,
+            theirs=theirs,
             grid="sizes",
-            measure=partial(deviation, name="exact_match", cells={1: 100, 2: 100, 3: 100, 4: 0, 5: 0, 6: 0}),
-            measured="largest distance in points from 100 at 1 to 3 digits and 0 at 4 to 6, trained on 3",
+            runs={"task": task},
+            measure=partial(deviation, name="exact_match", cells=cells),
+            measured=f"largest distance in points from {_print(cells)} at {min(cells)} to 6 digits, trained on 3",
             most=POINTS,
+            row=cells,
+            past=3,
             variant="size",
             learned=3,
-            notebook="02_ape_vs_rpe",
+            notebook="02_ape_vs_rpe" if task == "add" else "04_mod_100_vs_101",
         )
+        for name, where, theirs, task, cells, says in rows
     ]
