@@ -18,6 +18,7 @@ from .errors import UnknownName
 from .training.grids import recorded
 from .training.runs import Run, reference_folder
 
+P1, P2 = "2407.17963", "2308.08268"
 VERDICTS = ("reproduced", "reproduced with conditions", "not reproduced", "not testable here")
 LEARNED = 0.9  # exact match at the training length from which a run counts as having learned
 FEWEST = 3  # runs that a verdict needs
@@ -154,10 +155,13 @@ def deviation(table: pd.DataFrame, *, name: str, cells: Mapping[int, float]) -> 
     return (measured - list(cells.values())).abs().max(axis=1)
 
 
-def steps_to(run: Run, accuracy: float) -> float:
-    """The first step at which exact match at the training length was at least this fraction, infinity if none was."""
-    metrics = run.metrics
-    there = metrics[(metrics.digits == run.experiment.train_domain.digits) & (metrics.exact_match >= accuracy)]
+def steps_to(run: Run, accuracy: float, digits: int | None = None) -> float:
+    """The first step at which exact match was at least this fraction, infinity if none was.
+
+    digits: the test length; None for the training length.
+    """
+    metrics, digits = run.metrics, digits or run.experiment.train_domain.digits
+    there = metrics[(metrics.digits == digits) & (metrics.exact_match >= accuracy)]
     return float(there.step.min()) if len(there) else float("inf")
 
 

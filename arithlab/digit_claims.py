@@ -3,17 +3,12 @@
 from collections.abc import Iterable
 from functools import partial
 
-import pandas as pd
-
 from .arithmetic.encodings import KIND, encoding
-from .claims import LEARNED, POINTS, Claim, best, columns, deviation, is_recorded, papers, steps_to, worst
-from .training.curves import NEAR, standing
+from .claims import P1, P2, POINTS, Claim, best, columns, deviation, is_recorded, papers, worst
 from .training.evaluate import predict
 from .training.experiment import Experiment
 from .training.grids import recorded
-from .training.runs import find_run
 
-P1, P2 = "2407.17963", "2308.08268"
 COMPARED = {
     "ground truth": "exact_match",
     "truncated operands": "agreement",
@@ -22,7 +17,7 @@ COMPARED = {
 
 def claims() -> list[Claim]:
     """The claims of both papers that recorded runs decide on, or could."""
-    return [*_tables(), *_moduli(), *_encodings(), *_order(), *_sizes(), *_equivalences()]
+    return [*_tables(), *_moduli(), *_encodings(), *_sizes(), *_equivalences()]
 
 
 def in_words(printed: str) -> str:
@@ -186,65 +181,6 @@ def _of_kind(kind: str) -> list[str]:
     return [name for name in names if KIND[encoding(name).name] == kind]
 
 
-def _order() -> list[Claim]:
-    """In which order the moduli are learned (figures of P1)."""
-    theirs = papers("modular_addition_grokking_iterations").set_index("modulus")
-    theirs = theirs.log10_iterations_at_half_accuracy_read_off_figure
-    return [
-        Claim(
-            id="order of the moduli",
-            paper=P1,
-            where="training curves of modular addition",
-            says="the moduli are learned in the order " + ", ".join(str(p) for p in theirs.sort_values().index),
-            theirs=", ".join(f"{p}: 10^{x:g}" for p, x in theirs.items()) + " iterations to half accuracy",
-            grid="addition_mod",
-            measure=partial(_rank_correlation, theirs=theirs),
-            measured="rank correlation (x 100) of the examples seen until half accuracy, per seed",
-            least=70.0,
-            notebook="04_mod_100_vs_101",
-        ),
-        Claim(
-            id="plateaus",
-            paper=P1,
-            where="training curves of modular addition",
-            says="until it learns the task, the loss stands at ln(k)/m for k open answers and m tokens",
-            theirs="51: 0.17, 101: 0.20, 150: 0.05, 151: 0.22, 200: 0.23, 0.13, 0.03, 201: 0.23, 0.13 (23 tokens)",
-            grid="addition_mod",
-            runs={"task": tuple(f"add mod {p}" for p in (51, 101, 150, 151, 200, 201))},
-            measure=_standing,
-            measured="of the evaluations where the loss stands still, the share (%) within 5 % of a predicted plateau",
-            least=80.0,
-            variant="task",
-            notebook="04_mod_100_vs_101",
-        ),
-    ]
-
-
-def _standing(table: pd.DataFrame) -> pd.Series:
-    """How often each run's loss stands at a predicted plateau, where it stands still.
-
-    That is before 90 % exact match, where it changes by less than 5 % to the next evaluation.
-    """
-    shares = {}
-    for row in table.itertuples():
-        run = find_run(row.run)
-        curve = standing(run)
-        still = curve[(curve.loss.pct_change().shift(-1).abs() < NEAR) & (curve.step < steps_to(run, LEARNED))]
-        shares[row.Index] = 100 * (still.open > 0).mean() if len(still) else float("nan")
-    return pd.Series(shares)
-
-
-def _rank_correlation(table: pd.DataFrame, *, theirs: pd.Series) -> pd.Series:
-    values = {}
-    for _, runs in table.groupby("seed"):
-        examples = {}
-        for run in map(find_run, runs.run):
-            examples[run.experiment.task_.modulus] = steps_to(run, 0.5) * run.experiment.batch
-        ours = pd.Series(examples).reindex(theirs.index)
-        values[runs.index[0]] = 100 * ours.rank().corr(theirs.rank())
-    return pd.Series(values)
-
-
 def _equivalences() -> list[Claim]:
     """Out-of-range sums have the answers of in-range ones (P2): figure 1, table 2, and the variants of table 3."""
     common = {"paper": P2, "grid": "equivalence", "notebook": "06_equivalence_classes"}
@@ -297,26 +233,7 @@ def _equivalences() -> list[Claim]:
             )
             for variant, (train, place) in classes.items()
         ),
-        Claim(
-            id="P2 V3",
-            where="table 3, V3",
-            says="with the answer written highest digit first learning takes several times as long",
-            theirs="7.44 times",
-            measure=_slowed,
-            measured="steps to 99 % exact match, in multiples of those with the units first, per seed",
-            least=2.0,
-            **common | {"grid": "orders", "notebook": "01_data"},
-        ),
     ]
-
-
-def _slowed(table: pd.DataFrame) -> pd.Series:
-    """How many times as many steps each seed takes with the answer highest digit first."""
-    values = {}
-    for _, runs in table.groupby("seed"):
-        steps = {run.experiment.format_.answer: steps_to(run, 0.99) for run in map(find_run, runs.run)}
-        values[runs.index[0]] = steps["high"] / steps["units"]
-    return pd.Series(values)
 
 
 def _sizes() -> list[Claim]:

@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from . import context_claims, digit_claims
-from .claims import Claim, columns, is_recorded, papers, selected
-from .digit_claims import COMPARED, P1, P2, grid_of, in_words, our_domain, tested_lengths
+from . import context_claims, curve_claims, digit_claims
+from .claims import P1, P2, Claim, columns, is_recorded, papers, selected
+from .digit_claims import COMPARED, grid_of, in_words, our_domain, tested_lengths
 from .errors import UnknownName
 from .training.evaluate import predict
 from .training.experiment import Experiment
@@ -15,7 +15,7 @@ P3 = context_claims.P3
 
 def claims() -> list[Claim]:
     """Every claim of the ledger."""
-    return [*digit_claims.claims(), *context_claims.claims(), *_untested()]
+    return [*digit_claims.claims(), *curve_claims.claims(), *context_claims.claims(), *_untested()]
 
 
 def ledger() -> pd.DataFrame:
