@@ -141,7 +141,8 @@ def beside_paper(table: pd.DataFrame, *, title: str) -> go.Figure:
             row=1,
             col=column,
         )
-        rows = (f"{name} {' '.join(f'{x:g}' for x in row.dropna())}" for name, row in part[::-1].iterrows())
+        told = part[::-1].dropna(how="all")
+        rows = (f"{name} {' '.join(f'{x:g}' for x in row.dropna())}" for name, row in told.iterrows())
         said.append(f"{label}: {'; '.join(rows)}")
     figure.update_xaxes(title=table.columns.name, dtick=1)
     figure.update_yaxes(type="category")
