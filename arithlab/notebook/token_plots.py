@@ -11,7 +11,7 @@ from ..arithmetic import digits as dg
 from ..arithmetic.formats import Format
 from ..arithmetic.tasks import Task
 from ..arithmetic.tokens import ROLES
-from .plots import COLOURS, GREY, look, style
+from .plots import COLOURS, GREY, heat, look, style
 
 SHADES = {"a": COLOURS[0], "b": COLOURS[1], "c": COLOURS[2], "r": COLOURS[2]}
 
@@ -76,20 +76,15 @@ def dependence_maps(tables: Mapping[str, np.ndarray]) -> go.Figure:
     said = []
     for column, (name, table) in enumerate(tables.items(), 1):
         percent = 100 * table
-        figure.add_heatmap(
+        heat(
+            figure,
+            percent,
+            None,
+            None,
+            (1, column),
+            bar=column == len(tables),
             name=name,
-            z=percent,
-            zmin=0,
-            zmax=100,
-            colorscale="Cividis",
-            xgap=2,
-            ygap=2,
-            showscale=column == len(tables),
-            colorbar={"title": "%"},
             text=[[f"{v:.0f}" for v in row] for row in percent],
-            texttemplate="%{text}",
-            row=1,
-            col=column,
             hovertemplate="answer place %{y}, input place %{x}: %{z:.1f} %<extra>" + name + "</extra>",
         )
         read = "; ".join(
