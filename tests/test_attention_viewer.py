@@ -10,7 +10,7 @@ import pytest
 import arithlab as al
 from arithlab.errors import ArithlabError
 from arithlab.inspection.ideal import needed_tokens, on_needed
-from arithlab.notebook.attention_viewer import Grid
+from arithlab.notebook.attention_viewer import Grid, overview
 from arithlab.training.runs import Run
 
 pytest_plugins = ["training_fixtures"]
@@ -70,6 +70,22 @@ def test_a_grid_lines_up_operands_by_place_and_loses_no_weight(padded):
     assert np.isnan(grid.weights[:, :, 3]).all()
     on_frames = (np.nan_to_num(grid.weights) * grid.needed).sum(2).mean(1)  # the frames lie where the score counts
     assert np.allclose([grid.score(index)[0] for index in range(4)], on_frames, atol=1e-6)
+
+
+def test_the_small_maps_are_framed_where_an_ideal_adder_reads(padded):
+    grid = Grid(padded, "34+57")
+    frames = [trace for trace in overview(grid).data if trace.type == "scatter"]
+    assert len(frames) == len(grid.heads) == 4
+    assert not any(trace.showlegend for trace in frames)
+    marked = {name: set() for name in grid.writes}
+    for corner in range(0, len(frames[0].x), 6):  # five points around a cell, and a gap
+        column, row = (np.mean([min(side), max(side)]) for side in (frames[0].x[corner:][:5], frames[0].y[corner:][:5]))
+        marked[grid.writes[round(row)]].add(grid.labels[grid.columns[round(column)]].split("=")[0])
+    names = [{"a\u2080", "b\u2080"}, {"a\u2081", "b\u2081", "a\u2080", "b\u2080"},
+             {"a\u2082", "b\u2082", "a\u2081", "b\u2081", "c\u2081"}]  # fmt: skip
+    assert list(marked.values()) == names
+    grid.needed = None
+    assert len(overview(grid).data) == 4
 
 
 def test_the_viewer_follows_its_controls_and_says_what_it_shows(padded):

@@ -130,7 +130,7 @@ def _frames(grid: Grid) -> go.Scatter:
 
 
 def overview(grid: Grid) -> go.Figure:
-    """All heads at a glance: a small map each, a row per layer."""
+    """All heads at a glance: a small map each, a row per layer; frames mark what an ideal adder would read."""
     layers = len({layer for layer, _ in grid.heads})
     columns = len(grid.heads) // layers
     titles = [_name(one) for one in grid.heads]
@@ -142,12 +142,20 @@ def overview(grid: Grid) -> go.Figure:
     for index in range(len(grid.heads)):
         where = {"row": index // columns + 1, "col": index % columns + 1}
         figure.add_trace(_heatmap(grid, index, showscale=False), **where)
+        if grid.needed is not None:
+            figure.add_trace(_frames(grid).update(showlegend=False, line={"width": 1}), **where)
     figure.update_annotations(font={"size": 11})
     middles = {name: (first + last) / 2 for name, (first, last) in grid.groups.items() if name != "signs"}
     figure.update_xaxes(tickvals=list(middles.values()), ticktext=["a", "b", "answer"][: len(middles)], showgrid=False)
     figure.update_yaxes(autorange="reversed", showticklabels=False, showgrid=False)
-    score = "" if grid.needed is None else ", with the share of attention on the tokens that an ideal adder needs"
-    style(figure, f"All heads{score}: {'; '.join(titles)}.", title="All heads", height=110 + 120 * layers)
+    rows = {"tickvals": list(range(len(grid.writes))), "ticktext": grid.writes, "tickfont": {"size": 10}}
+    figure.update_yaxes(showticklabels=True, automargin=True, **rows, col=1)
+    title, score = f"All heads while the model answers {grid.question['question']}", ""
+    if grid.needed is not None:
+        score = ", with the share of attention on the tokens that an ideal adder needs"
+        title += "; framed: what an ideal adder needs"
+    height = 110 + layers * max(120, 30 + 16 * len(grid.writes))
+    style(figure, f"All heads{score}: {'; '.join(titles)}.", title=title, height=height)
     figure.update_xaxes(showgrid=False, ticks="", linecolor="rgba(0,0,0,0)")
     return figure.update_yaxes(showgrid=False, ticks="", linecolor="rgba(0,0,0,0)").update_layout(margin={"l": 10})
 
