@@ -9,7 +9,7 @@ import pytest
 
 import arithlab as al
 from arithlab.errors import ArithlabError
-from arithlab.inspection.ideal import needed_tokens, on_needed
+from arithlab.inspection.ideal import needed_tokens
 from arithlab.notebook.attention_viewer import Grid, overview
 from arithlab.training.runs import Run
 
@@ -49,16 +49,21 @@ def test_what_is_needed_is_unknown_for_products_and_scratchpads():
 
 
 def test_attention_that_knows_nothing_scores_chance_and_an_ideal_adder_scores_one(padded):
-    table = al.attention(padded, "34+57")
-    visible = table.groupby(["layer", "head", "query"])["weight"].transform("size")
-    alike = on_needed(padded.experiment, table.assign(weight=1 / visible))
-    assert np.allclose(alike["share"], alike["chance"])
+    grid, table = Grid(padded, "34+57"), al.attention(padded, "34+57")
+    table = table[(table["writes_role"] == "c") & (table["writes_place"] < 3)]
     needed = needed_tokens(padded.experiment, table)
-    count = table.assign(needed=needed).groupby(["layer", "head", "query"])["needed"].transform("sum")
-    ideal = on_needed(padded.experiment, table.assign(weight=needed / count.clip(lower=1)))
-    assert np.allclose(ideal.loc[ideal["chance"] > 0, "share"], 1)
-    real = on_needed(padded.experiment, table)
-    assert (real["share"] - real["chance"]).abs().max() > 0.1
+    marked = table.assign(
+        share=table["weight"] * needed, chance=needed / table.groupby("query")["key"].transform("nunique")
+    )
+    wanted = marked.groupby(["layer", "head"])[["share", "chance"]].sum() / 3  # answer digits
+    real = [grid.score(head) for head in range(4)]
+    assert np.allclose(real, wanted)
+    assert max(abs(share - chance) for share, chance in real) > 0.1
+    seen = ~np.isnan(grid.weights)
+    grid.weights = np.where(seen, 1 / seen.sum(2, keepdims=True), np.nan)
+    assert np.allclose(*grid.score(1))
+    grid.weights = np.where(seen, grid.needed / grid.needed.sum(1, keepdims=True), np.nan)
+    assert grid.score(1) == pytest.approx((1, real[1][1]))
 
 
 def test_a_grid_lines_up_operands_by_place_and_loses_no_weight(padded):

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from ..errors import ArithlabError, shorten
 from ..inspection.attention import attention
-from ..inspection.ideal import needed_tokens, on_needed
+from ..inspection.ideal import needed_tokens
 from ..training.answer import lined_up, rows_of
 from ..training.runs import Run
 from .plots import COLOURS, GREY, style
@@ -36,9 +36,10 @@ class Grid:
         self.question = rows_of(run, [question])[0]  # the question, and what the model answered
         table = attention(run, question)
         try:
-            table["needed"], self.shares = needed_tokens(run.experiment, table), on_needed(run.experiment, table)
+            needed = needed_tokens(run.experiment, table)
         except ArithlabError:
-            table["needed"], self.shares = False, None
+            needed = None
+        table["needed"] = False if needed is None else needed
         table = table[table["writes_role"] == "c"]
         keys = table.drop_duplicates("key").assign(
             group=lambda t: [GROUPS.get(role, "signs") for role in t["key_role"]]
@@ -57,15 +58,15 @@ class Grid:
         self.rows, self.writes = first["query"].tolist(), first["writes"].tolist()
         self.heads = sorted(set(zip(table["layer"], table["head"], strict=True)))
         shape = (len(self.heads), len(self.rows), len(self.columns))
-        self.weights, self.needed = np.full(shape, np.nan), np.zeros(shape[1:], bool)
+        self.weights = np.full(shape, np.nan)
         at = {key: column for column, key in enumerate(self.columns) if key is not None}
         shown = table[table["query"].isin(self.rows)]
         head = [self.heads.index(one) for one in zip(shown["layer"], shown["head"], strict=True)]
         row, column = shown["query"].map(self.rows.index), shown["key"].map(at)
         self.weights[head, row, column] = shown["weight"]
-        self.needed[row[shown["needed"]], column[shown["needed"]]] = True
-        if self.shares is None:
-            self.needed = None
+        self.needed = None if needed is None else np.zeros(shape[1:], bool)
+        if needed is not None:
+            self.needed[row[shown["needed"]], column[shown["needed"]]] = True
 
     def reads(self, head: int) -> pd.DataFrame:
         """What a head reads while it writes each answer digit: the three strongest tokens, the share on needed ones."""
@@ -81,9 +82,9 @@ class Grid:
 
     def score(self, head: int) -> tuple[float, float]:
         """The mean share of a head's attention on needed tokens, and what reading every token alike would give."""
-        layer, number = self.heads[head]
-        mine = self.shares[(self.shares["layer"] == layer) & (self.shares["head"] == number)]
-        return tuple(mine[mine["query"].isin(self.rows)][["share", "chance"]].mean())
+        weights = self.weights[head]
+        share, chance = np.nansum(weights * self.needed, 1), self.needed.sum(1) / (~np.isnan(weights)).sum(1)
+        return float(share.mean()), float(chance.mean())
 
 
 def _name(head: tuple[int, int]) -> str:
