@@ -19,13 +19,11 @@ SITE_WORDS = {
 SIGNED = "PuOr_r"  # both ends dark on white and light on black alike, the middle is zero
 
 
-def lined_up(
-    table: pd.DataFrame, value: str, *, places: int, called: str, title: str, least: float = 0.0, most: float = 1.0
-) -> go.Figure:
+def lined_up(table: pd.DataFrame, value: str, *, places: int, called: str, title: str, least: float = 0.0) -> go.Figure:
     """A number per token as a written sum: a panel per layer and site, rows a, b and c, columns places, units right.
 
-    table: from `carry_map` or `read_outs`; several rows for a token are averaged. The sign stands right of the units,
-    + beside a and = beside c. called: what the number is, for the colour bar.
+    The colours go from `least` to 1. table: from `carry_map` or `read_outs`; several rows for a token are averaged.
+    The sign stands right of the units, + beside a and = beside c. called: what the number is, for the colour bar.
     """
     table = table.assign(
         line=table["role"].replace({"op": "a", "=": "c"}),
@@ -56,7 +54,7 @@ def lined_up(
                 list(grid.index),
                 (row, col),
                 low=least,
-                high=most,
+                high=1,
                 bar=row == col == 1,
                 colorbar={"title": called, "thickness": 12},
                 text=[["" if not abs(v) >= least + 0.05 else f"{v:.2f}" for v in line] for line in np.nan_to_num(z)],
@@ -64,7 +62,7 @@ def lined_up(
                 hovertemplate="%{y}, place %{x}: %{z:.2f}<extra></extra>",
             )
             mean = one.groupby("label")[value].mean()
-            strong = mean[mean > least + 0.5 * (most - least)].sort_values(ascending=False).head(3)
+            strong = mean[mean > (least + 1) / 2].sort_values(ascending=False).head(3)
             words = ", ".join(f"{label} {share:.2f}" for label, share in strong.items()) or "nothing above one half"
             said.append(f"layer {layer + 1}, {SITE_WORDS.get(site, site)}: {words}")
     figure.update_xaxes(type="category", showgrid=False)
