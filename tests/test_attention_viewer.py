@@ -9,8 +9,8 @@ import pytest
 
 import arithlab as al
 from arithlab.errors import ArithlabError
-from arithlab.inspection.ideal import needed_tokens, on_needed
-from arithlab.notebook.attention_viewer import Grid
+from arithlab.inspection.ideal import needed_tokens
+from arithlab.notebook.attention_viewer import Grid, overview
 from arithlab.training.runs import Run
 
 pytest_plugins = ["training_fixtures"]
@@ -49,16 +49,21 @@ def test_what_is_needed_is_unknown_for_products_and_scratchpads():
 
 
 def test_attention_that_knows_nothing_scores_chance_and_an_ideal_adder_scores_one(padded):
-    table = al.attention(padded, "34+57")
-    visible = table.groupby(["layer", "head", "query"])["weight"].transform("size")
-    alike = on_needed(padded.experiment, table.assign(weight=1 / visible))
-    assert np.allclose(alike["share"], alike["chance"])
+    grid, table = Grid(padded, "34+57"), al.attention(padded, "34+57")
+    table = table[(table["writes_role"] == "c") & (table["writes_place"] < 3)]
     needed = needed_tokens(padded.experiment, table)
-    count = table.assign(needed=needed).groupby(["layer", "head", "query"])["needed"].transform("sum")
-    ideal = on_needed(padded.experiment, table.assign(weight=needed / count.clip(lower=1)))
-    assert np.allclose(ideal.loc[ideal["chance"] > 0, "share"], 1)
-    real = on_needed(padded.experiment, table)
-    assert (real["share"] - real["chance"]).abs().max() > 0.1
+    marked = table.assign(
+        share=table["weight"] * needed, chance=needed / table.groupby("query")["key"].transform("nunique")
+    )
+    wanted = marked.groupby(["layer", "head"])[["share", "chance"]].sum() / 3  # answer digits
+    real = [grid.score(head) for head in range(4)]
+    assert np.allclose(real, wanted)
+    assert max(abs(share - chance) for share, chance in real) > 0.1
+    seen = ~np.isnan(grid.weights)
+    grid.weights = np.where(seen, 1 / seen.sum(2, keepdims=True), np.nan)
+    assert np.allclose(*grid.score(1))
+    grid.weights = np.where(seen, grid.needed / grid.needed.sum(1, keepdims=True), np.nan)
+    assert grid.score(1) == pytest.approx((1, real[1][1]))
 
 
 def test_a_grid_lines_up_operands_by_place_and_loses_no_weight(padded):
@@ -70,6 +75,22 @@ def test_a_grid_lines_up_operands_by_place_and_loses_no_weight(padded):
     assert np.isnan(grid.weights[:, :, 3]).all()
     on_frames = (np.nan_to_num(grid.weights) * grid.needed).sum(2).mean(1)  # the frames lie where the score counts
     assert np.allclose([grid.score(index)[0] for index in range(4)], on_frames, atol=1e-6)
+
+
+def test_the_small_maps_are_framed_where_an_ideal_adder_reads(padded):
+    grid = Grid(padded, "34+57")
+    frames = [trace for trace in overview(grid).data if trace.type == "scatter"]
+    assert len(frames) == len(grid.heads) == 4
+    assert not any(trace.showlegend for trace in frames)
+    marked = {name: set() for name in grid.writes}
+    for corner in range(0, len(frames[0].x), 6):  # five points around a cell, and a gap
+        column, row = (np.mean([min(side), max(side)]) for side in (frames[0].x[corner:][:5], frames[0].y[corner:][:5]))
+        marked[grid.writes[round(row)]].add(grid.labels[grid.columns[round(column)]].split("=")[0])
+    names = [{"a\u2080", "b\u2080"}, {"a\u2081", "b\u2081", "a\u2080", "b\u2080"},
+             {"a\u2082", "b\u2082", "a\u2081", "b\u2081", "c\u2081"}]  # fmt: skip
+    assert list(marked.values()) == names
+    grid.needed = None
+    assert len(overview(grid).data) == 4
 
 
 def test_the_viewer_follows_its_controls_and_says_what_it_shows(padded):

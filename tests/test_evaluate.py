@@ -12,7 +12,7 @@ from arithlab.arithmetic import batches
 from arithlab.arithmetic import digits as dg
 from arithlab.errors import ArithlabError
 from arithlab.model.transformer import Probe
-from arithlab.training.evaluate import carry_accuracy, exact_matches, test_domain, wilson
+from arithlab.training.evaluate import exact_matches, test_domain, wilson
 from arithlab.training.runs import Run
 
 pytest_plugins = ["training_fixtures"]
@@ -262,17 +262,6 @@ def test_the_right_task_may_be_named_beside_a_run(padded):
     assert evaluate(padded, [2], on=" add ", n=20)["exact_match"].tolist() == [1]
 
 
-def test_accuracy_by_longest_carry_chain_adds_up_to_the_whole(padded):
-    table, whole = carry_accuracy(padded, [1, 2, 3], n=500), evaluate(padded, [1, 2, 3], n=500)
-    for digits, rows in table.groupby("digits"):
-        [row] = whole[whole["digits"] == digits].to_dict("records")
-        assert rows["n"].sum() == row["n"]
-        assert (rows["exact_match"] * rows["n"]).sum() == pytest.approx(row["exact_match"] * row["n"])
-        assert rows["chain"].tolist() == list(range(digits + 1))
-    alone = evaluate(padded, ["D_3[chain=0]"], n=500)["exact_match"][0]
-    assert alone == pytest.approx(table[(table["digits"] == 3) & (table["chain"] == 0)]["exact_match"].item(), abs=0.1)
-
-
 def test_a_probe_changes_what_is_tested(padded):
     plain, hot = (evaluate(padded, [2], n=300, probe=x)["exact_match"][0] for x in (None, Probe(temperature=9.0)))
     assert hot < plain
@@ -298,14 +287,13 @@ def test_a_length_without_test_pairs_is_an_empty_row():
         evaluate(lambda q: "1", [3, "D_ab2"], on="add mod 3 base 2")
 
 
-def test_tables_by_chain_and_place_leave_out_lengths_without_test_pairs(tmp_path):
+def test_a_table_by_place_leaves_out_lengths_without_test_pairs(tmp_path):
     e = Experiment(task="add mod 3 base 2", train="D_1-3", format="aligned", size="1-1-8", positions="rope")
     run = Run(tmp_path, e)
     run.__dict__["model"] = e.model().eval()
-    for tabulate in (carry_accuracy, place_accuracy):
-        assert set(tabulate(run, [2, 3], n=10)["digits"]) == {3}
-        with pytest.raises(ArithlabError, match="no test pair"):
-            tabulate(run, [2], n=10)
+    assert set(place_accuracy(run, [2, 3], n=10)["digits"]) == {3}
+    with pytest.raises(ArithlabError, match="no test pair"):
+        place_accuracy(run, [2], n=10)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 33 GB")])

@@ -9,7 +9,7 @@ from arithlab.arithmetic.tokens import ROLE
 from arithlab.inspection.cuts import cut_parts, parts
 from arithlab.inspection.recording import held_out
 from arithlab.model.transformer import shape_of
-from arithlab.notebook import inspection_plots, token_plots
+from arithlab.notebook import inspection_plots
 from arithlab.training.runs import Run
 
 pytest_plugins = ["training_fixtures"]
@@ -82,15 +82,3 @@ def test_lens_spectra_and_progress_say_their_numbers():
     words = {"exact_match": "right", "attention": "looks"}
     alt = inspection_plots.progress_lines(table, words, title="x").layout.meta["alt"]
     assert alt == "x. right: from step 50 at least half; looks: never half."
-
-
-def test_the_ideal_pattern_is_framed(padded, out):
-    table = al.attention(padded, "34+57")
-    figure = token_plots.attention_maps(table, places=3, title="x", ideal=True)
-    frames = [trace for trace in figure.data if trace.type == "scatter"]
-    assert len(frames) == 4
-    marked = set(zip(frames[0].y, frames[0].x, strict=True))
-    assert {(y.split("=")[0], x.split("=")[0]) for y, x in marked if "c₁" in y} == {
-        ("writes c₁", name) for name in ("a₁", "b₁", "a₀", "b₀", "c₀")
-    }
-    assert len(token_plots.attention_maps(table, places=3, title="x").data) == 4

@@ -12,24 +12,22 @@ from .in_context import examples_of, recording
 from .outputs import principal_components
 
 TOKENS = ("x", "y")  # of the question; its z is what the model is to say
+TASK = (1, 2)  # a and b of the examples
 
 
-def head_components(
-    run: Run, layer: int, head: int, *, task: tuple[int, int] = (1, 2), shots: int = 4, count: int = 4, best=False
-) -> pd.DataFrame:
+def head_components(run: Run, layer: int, head: int, *, shots: int = 4, count: int = 4) -> pd.DataFrame:
     """Principal components of what a head adds at x and at y, over all questions: one row per question.
 
     Columns x, y, log_x, log_y, log_ratio (of y / x; to the base of a primitive root, missing for 0), pc1 ... The
     features are the head's outputs times its part of the output matrix, at both tokens side by side (2C). attrs:
     `shares` of the variance, and `root`.
     """
-    kept, table = _scan(run, task, shots, best)
+    kept, table = _scan(run, shots)
     shape = run.experiment.shape
     _check(layer, shape.layers, "layer")
     _check(head, shape.heads, "head")
     wide = shape.width // shape.heads
-    model = run.best_model if best else run.model
-    out = model.blocks[layer].attention.out.weight[:, head * wide : (head + 1) * wide].detach()
+    out = run.model.blocks[layer].attention.out.weight[:, head * wide : (head + 1) * wide].detach()
     added = kept["z", layer][:, head, -2:] @ out.T  # (p^2, 2, C)
     points, shares = principal_components(added.flatten(1).double().numpy(), count)
     table = table.assign(**{f"pc{k + 1}": points[:, k] for k in range(points.shape[1])})
@@ -48,15 +46,13 @@ def explained(table: pd.DataFrame, by: str) -> float:
     return float(between.var(ddof=0).sum() / points.var(ddof=0).sum())
 
 
-def similarity(
-    run: Run, layer: int, token: str = "y", *, task: tuple[int, int] = (1, 2), shots: int = 4, best: bool = False
-) -> pd.DataFrame:
+def similarity(run: Run, layer: int, token: str = "y", *, shots: int = 4) -> pd.DataFrame:
     """Cosine similarity of the residual stream after a block between all pairs of questions: (p^2, p^2).
 
     The features are standardised over the questions first (equation 2 of the paper). Rows and columns are (x, y),
     ordered by the ratio y / x and then by x, so that what ratio matching groups stands together.
     """
-    kept, table = _scan(run, task, shots, best)
+    kept, table = _scan(run, shots)
     _check(layer, run.experiment.shape.layers, "layer")
     if token not in TOKENS:
         raise ArithlabError(f"token {token!r}: allowed are {' and '.join(TOKENS)}.")
@@ -69,11 +65,9 @@ def similarity(
     return pd.DataFrame((features @ features.T)[np.ix_(order, order)], names, names)
 
 
-def activations(
-    run: Run, layer: int, *, task: tuple[int, int] = (1, 2), shots: int = 4, best: bool = False
-) -> np.ndarray:
+def activations(run: Run, layer: int, *, shots: int = 4) -> np.ndarray:
     """The MLP's activations at the y of every question: (p, p, hidden), x first. (Figure 8 of the paper.)"""
-    kept, _ = _scan(run, task, shots, best)
+    kept, _ = _scan(run, shots)
     _check(layer, run.experiment.shape.layers, "layer")
     p = run.experiment.p
     return kept["mlp_hidden", layer][:, -1].numpy().reshape(p, p, -1)
@@ -92,10 +86,10 @@ def ratio_score(matrix: pd.DataFrame, p: int) -> float:
     return float(values[pairs & same].mean() - values[pairs & ~same].mean())
 
 
-def _scan(run: Run, task: tuple[int, int], shots: int, best: bool) -> tuple[dict[object, torch.Tensor], pd.DataFrame]:
+def _scan(run: Run, shots: int) -> tuple[dict[object, torch.Tensor], pd.DataFrame]:
     e = check_in_context(run)
     x, y = (side.ravel() for side in np.indices((e.p, e.p)))
-    kept = recording(run, examples_of(e, task, shots), np.stack([x, y], 1), best=best)
+    kept = recording(run, examples_of(e, TASK, shots), np.stack([x, y], 1))
     log, root = logarithms(e.p)
     table = pd.DataFrame({"x": x, "y": y, "log_x": log[x], "log_y": log[y]})
     table["log_ratio"] = (table.log_y - table.log_x) % (e.p - 1)

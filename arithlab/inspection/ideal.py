@@ -92,14 +92,3 @@ def needed_tokens(experiment: Experiment, table: pd.DataFrame) -> np.ndarray:
     else:
         needed = operand & (back >= 0)
     return needed & (table["writes_role"] == "c").to_numpy()
-
-
-def on_needed(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:
-    """How much of each head's attention lies on `needed_tokens`: one row per layer, head and written answer digit.
-
-    Columns: layer, head, query, writes, share (0 to 1), chance (the share if every visible token were read alike).
-    """
-    marked = table.assign(needed=needed_tokens(experiment, table))
-    marked = marked[marked["writes_role"] == "c"].assign(share=lambda t: t["weight"] * t["needed"])
-    groups = marked.groupby(["layer", "head", "query", "writes"])
-    return groups.agg(share=("share", "sum"), chance=("needed", "mean")).reset_index()

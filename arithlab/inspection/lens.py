@@ -10,35 +10,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import UnknownName
-from ..model.transformer import Transformer
 from ..training.runs import Run
 from .cuts import part_name
 from .recording import held_out, record
 
-AGAINST = ("mean", "next")
-
 
 @torch.inference_mode()
-def attribution(run: Run, digits: int, n: int = 500, *, against: str = "mean") -> pd.DataFrame:
+def attribution(run: Run, digits: int, n: int = 500) -> pd.DataFrame:
     """What each part adds to the logit of the right digit, at every place of the answer.
 
-    The logit counts less the mean of all digits' logits (against mean) or less that of the likeliest other digit
-    (against next). The final LayerNorm divides by the standard deviation that the whole stream has (frozen), so
-    that everything is a sum: the parts embedding (token and position), head, mlp and bias (of the attentions and the
-    final norm; zero in a model without) add up to `whole`, which is read from the model's own logits. Columns: part,
-    layer, head (-1 where there is none), name, place, contribution (mean over n questions).
+    The logit counts less the mean of all digits' logits. The final LayerNorm divides by the standard deviation that
+    the whole stream has (frozen), so that everything is a sum: the parts embedding (token and position), head, mlp and
+    bias (of the attentions and the final norm; zero in a model without) add up to `whole`, which is read from the
+    model's own logits. Columns: part, layer, head (-1 where there is none), name, place, contribution (mean over n
+    questions).
     """
-    if against not in AGAINST:
-        raise UnknownName("against", against, AGAINST)
     questions = held_out(run, digits, n)
     model, shape = run.model, run.experiment.shape
     seen = record(model, questions, ("resid_pre", "z", "mlp_out", "resid_post"))
-    rows = []
+    weight, rows = model.head.weight, []
     for place in range(len(questions.answer)):
         at, right = questions.writer(place), questions.right(place)
         logits = seen["logits", 0][:, at]
-        direction = _direction(model, logits, right, questions.digit_ids, against)  # (N, C)
+        direction = weight[right] - weight[questions.digit_ids].mean(0)  # (N, C)
         last = seen["resid_post", shape.layers - 1][:, at]
         scale = (last.var(-1, correction=0, keepdim=True) + model.norm.eps).sqrt()
         reads = direction * model.norm.weight / scale
@@ -59,28 +53,9 @@ def attribution(run: Run, digits: int, n: int = 500, *, against: str = "mean") -
                 bias = bias + reads @ block.attention.out.bias
             add("mlp", layer, -1, (seen["mlp_out", layer][:, at] * reads).sum(-1))
         add("bias", -1, -1, bias)
-        add("whole", -1, -1, _less_the_rest(logits, right, questions.digit_ids, against))
+        own = logits.gather(1, right[:, None])[:, 0]
+        add("whole", -1, -1, own - logits[:, questions.digit_ids].mean(1))
     return pd.DataFrame(rows)
-
-
-def _direction(model: Transformer, logits: Tensor, right: Tensor, digits: slice, against: str) -> Tensor:
-    """The rows of the output matrix that `_less_the_rest` reads: (N, C)."""
-    weight = model.head.weight.detach()
-    rest = weight[digits].mean(0) if against == "mean" else weight[_next_best(logits, right, digits)]
-    return weight[right] - rest
-
-
-def _less_the_rest(logits: Tensor, right: Tensor, digits: slice, against: str) -> Tensor:
-    """The logit of the right digit less the mean of all digits', or less that of the likeliest other one: (N,)."""
-    own = logits.gather(1, right[:, None])[:, 0]
-    if against == "mean":
-        return own - logits[:, digits].mean(1)
-    return own - logits.gather(1, _next_best(logits, right, digits)[:, None])[:, 0]
-
-
-def _next_best(logits: Tensor, right: Tensor, digits: slice) -> Tensor:
-    others = logits.scatter(1, right[:, None], float("-inf"))
-    return others[:, digits].argmax(1) + digits.start
 
 
 def logit_lens(run: Run, digits: int, n: int = 500) -> pd.DataFrame:

@@ -90,9 +90,9 @@ def _draw(rng: np.random.Generator, base: int, digits: int, place: int, at: int)
 
 
 def patched(
-    model: Transformer, into: Questions, source: Tensor, site: str, layer: int, tokens: Sequence[int], tail: int = 1
+    model: Transformer, into: Questions, source: Tensor, site: str, layer: int, tokens: Sequence[int]
 ) -> Tensor:
-    """Logits (N, tail, V) of the last tokens of `into` with a site of a layer at some tokens taken from `source`.
+    """Logits (N, 1, V) at the last token of `into` with a site of a layer at some tokens taken from `source`.
 
     source: what `record` found there, with the token axis last but one.
     """
@@ -100,7 +100,7 @@ def patched(
     length = into.ids.shape[1]
 
     def edit(here: str, at: int, x: Tensor) -> Tensor:
-        seen = [token - length for token in tokens if length - token <= x.shape[-2]]  # the last block: the tail only
+        seen = [token - length for token in tokens if length - token <= x.shape[-2]]  # the last block holds one
         if (here, at) != (site, layer) or not seen:
             return x
         x = x.clone()
@@ -108,7 +108,7 @@ def patched(
         return x
 
     with torch.inference_mode():
-        return model(into.ids, tail=tail, probe=Probe(attention=None, edit=edit), layout=into.layout)
+        return model(into.ids, tail=1, probe=Probe(attention=None, edit=edit), layout=into.layout)
 
 
 def carry_map(

@@ -13,14 +13,14 @@ from .recording import check_addition
 NO_DIGIT = -1  # where an answer is too short, or holds a token that is no digit
 
 
-def digit_reading(run: Run, digits: int, n: int = 300, seed: int = 0) -> np.ndarray:
+def digit_reading(run: Run, digits: int, n: int = 300) -> np.ndarray:
     """Share of cases in which the model's answer digit at place k changes when digit j of a is replaced by another.
 
     The same as `dependence`, which counts it exactly for the task, but measured on the model: n held-out pairs of
     exactly so many digits, each digit of a replaced once. Shape (places of the answer, digits): row k, column j.
     """
     a, b = _pairs(run, digits, n)
-    base, rng = run.experiment.base, np.random.default_rng(seed)
+    base, rng = run.experiment.base, np.random.default_rng(0)
     changed = [a]
     for place in range(digits):
         other = a.copy()

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from ..errors import ArithlabError, shorten
 from ..inspection.attention import attention
-from ..inspection.ideal import needed_tokens, on_needed
+from ..inspection.ideal import needed_tokens
 from ..training.answer import lined_up, rows_of
 from ..training.runs import Run
 from .plots import COLOURS, GREY, style
@@ -36,9 +36,10 @@ class Grid:
         self.question = rows_of(run, [question])[0]  # the question, and what the model answered
         table = attention(run, question)
         try:
-            table["needed"], self.shares = needed_tokens(run.experiment, table), on_needed(run.experiment, table)
+            needed = needed_tokens(run.experiment, table)
         except ArithlabError:
-            table["needed"], self.shares = False, None
+            needed = None
+        table["needed"] = False if needed is None else needed
         table = table[table["writes_role"] == "c"]
         keys = table.drop_duplicates("key").assign(
             group=lambda t: [GROUPS.get(role, "signs") for role in t["key_role"]]
@@ -57,15 +58,15 @@ class Grid:
         self.rows, self.writes = first["query"].tolist(), first["writes"].tolist()
         self.heads = sorted(set(zip(table["layer"], table["head"], strict=True)))
         shape = (len(self.heads), len(self.rows), len(self.columns))
-        self.weights, self.needed = np.full(shape, np.nan), np.zeros(shape[1:], bool)
+        self.weights = np.full(shape, np.nan)
         at = {key: column for column, key in enumerate(self.columns) if key is not None}
         shown = table[table["query"].isin(self.rows)]
         head = [self.heads.index(one) for one in zip(shown["layer"], shown["head"], strict=True)]
         row, column = shown["query"].map(self.rows.index), shown["key"].map(at)
         self.weights[head, row, column] = shown["weight"]
-        self.needed[row[shown["needed"]], column[shown["needed"]]] = True
-        if self.shares is None:
-            self.needed = None
+        self.needed = None if needed is None else np.zeros(shape[1:], bool)
+        if needed is not None:
+            self.needed[row[shown["needed"]], column[shown["needed"]]] = True
 
     def reads(self, head: int) -> pd.DataFrame:
         """What a head reads while it writes each answer digit: the three strongest tokens, the share on needed ones."""
@@ -81,9 +82,9 @@ class Grid:
 
     def score(self, head: int) -> tuple[float, float]:
         """The mean share of a head's attention on needed tokens, and what reading every token alike would give."""
-        layer, number = self.heads[head]
-        mine = self.shares[(self.shares["layer"] == layer) & (self.shares["head"] == number)]
-        return tuple(mine[mine["query"].isin(self.rows)][["share", "chance"]].mean())
+        weights = self.weights[head]
+        share, chance = np.nansum(weights * self.needed, 1), self.needed.sum(1) / (~np.isnan(weights)).sum(1)
+        return float(share.mean()), float(chance.mean())
 
 
 def _name(head: tuple[int, int]) -> str:
@@ -130,7 +131,7 @@ def _frames(grid: Grid) -> go.Scatter:
 
 
 def overview(grid: Grid) -> go.Figure:
-    """All heads at a glance: a small map each, a row per layer."""
+    """All heads at a glance: a small map each, a row per layer; frames mark what an ideal adder would read."""
     layers = len({layer for layer, _ in grid.heads})
     columns = len(grid.heads) // layers
     titles = [_name(one) for one in grid.heads]
@@ -142,12 +143,20 @@ def overview(grid: Grid) -> go.Figure:
     for index in range(len(grid.heads)):
         where = {"row": index // columns + 1, "col": index % columns + 1}
         figure.add_trace(_heatmap(grid, index, showscale=False), **where)
+        if grid.needed is not None:
+            figure.add_trace(_frames(grid).update(showlegend=False, line={"width": 1}), **where)
     figure.update_annotations(font={"size": 11})
     middles = {name: (first + last) / 2 for name, (first, last) in grid.groups.items() if name != "signs"}
     figure.update_xaxes(tickvals=list(middles.values()), ticktext=["a", "b", "answer"][: len(middles)], showgrid=False)
     figure.update_yaxes(autorange="reversed", showticklabels=False, showgrid=False)
-    score = "" if grid.needed is None else ", with the share of attention on the tokens that an ideal adder needs"
-    style(figure, f"All heads{score}: {'; '.join(titles)}.", title="All heads", height=110 + 120 * layers)
+    rows = {"tickvals": list(range(len(grid.writes))), "ticktext": grid.writes, "tickfont": {"size": 10}}
+    figure.update_yaxes(showticklabels=True, automargin=True, **rows, col=1)
+    title, score = f"All heads while the model answers {grid.question['question']}", ""
+    if grid.needed is not None:
+        score = ", with the share of attention on the tokens that an ideal adder needs"
+        title += "; framed: what an ideal adder needs"
+    height = 110 + layers * max(120, 30 + 16 * len(grid.writes))
+    style(figure, f"All heads{score}: {'; '.join(titles)}.", title=title, height=height)
     figure.update_xaxes(showgrid=False, ticks="", linecolor="rgba(0,0,0,0)")
     return figure.update_yaxes(showgrid=False, ticks="", linecolor="rgba(0,0,0,0)").update_layout(margin={"l": 10})
 

@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from ..training.shots import LEARNED, LEAST, NOTHING, PHASES
 from .maps import CYCLE
-from .plots import COLOURS, GREY, look, style
+from .plots import COLOURS, GREY, heat, look, style
 
 SETS = {"id train": "known tasks, known inputs", "id test": "known tasks, new inputs"} | {
     "ood train": "new tasks, known inputs",
@@ -138,18 +138,9 @@ def beliefs(panels: Mapping[str, np.ndarray], *, title: str = "Which task is it?
     """Beliefs over tasks (p, p), a panel each: a down, b across."""
     figure, said = make_subplots(1, len(panels), subplot_titles=list(panels), shared_yaxes=True), []
     for column, (name, belief) in enumerate(panels.items(), 1):
-        figure.add_heatmap(
-            z=belief,
-            zmin=0,
-            zmax=1,
-            colorscale="Cividis",
-            showscale=column == len(panels),
-            xgap=1,
-            ygap=1,
-            hovertemplate="a = %{y}, b = %{x}: %{z:.2f}<extra>" + name + "</extra>",
-            row=1,
-            col=column,
-        )
+        at, last = (1, column), column == len(panels)
+        hover = "a = %{y}, b = %{x}: %{z:.2f}<extra>" + name + "</extra>"
+        heat(figure, belief, None, None, at, high=1, unit=None, bar=last, gap=1, hovertemplate=hover)
         if belief.max() > 0:
             a, b = np.unravel_index(belief.argmax(), belief.shape)
             said.append(f"{name}: {belief.max():.2f} for a = {a}, b = {b}")
@@ -172,18 +163,19 @@ def shot_grids(table: pd.DataFrame, *, title: str = "What it can answer, and wha
         here = table[table.shots == k]
         code = np.select([~here.right, here.ratio, here.regression], [0, 1, 2], 3)
         grid = here.assign(code=code).pivot(index="y", columns="x", values="code")
-        figure.add_heatmap(
-            z=grid.to_numpy(),
-            zmin=-0.5,
-            zmax=3.5,
+        heat(
+            figure,
+            grid,
+            None,
+            None,
+            (1, column),
+            low=-0.5,
+            high=3.5,
+            bar=column == len(shots),
+            gap=1,
             colorscale=sorted(steps, key=lambda step: (step[0], colours.index(step[1]))),
-            showscale=column == len(shots),
             colorbar={"tickvals": [0, 1, 2, 3], "ticktext": names},
-            xgap=1,
-            ygap=1,
             hovertemplate="x = %{x}, y = %{y}<extra></extra>",
-            row=1,
-            col=column,
         )
         counts = ", ".join(f"{(code == value).sum()} {words}" for value, words in enumerate(names))
         said.append(f"after {k} examples: {counts}")

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import nbformat
 from nbclient.exceptions import DeadKernelError
-from tqdm import tqdm
 
 from ..errors import ArithlabError, CannotWrite, StudyFailed, UnknownName, shorten
 from ..training.runs import inside, output_folder, write_file
@@ -112,24 +111,21 @@ def execute(path: Path, parameters: dict[str, object]) -> Path:
             f"cannot write to {target.parent}: {error.strerror}. Choose another folder with ARITHLAB_OUT."
         ) from error
     before = os.environ.get("ARITHLAB_QUIET")
-    os.environ["ARITHLAB_QUIET"] = "1"  # progress bars of the kernel; the one below counts cells
+    os.environ["ARITHLAB_QUIET"] = "1"  # progress bars of the kernel; the one below counts cells, on a terminal only
+    bar, problem = {"desc": path.stem, "leave": False, "ncols": 80, "disable": None}, None
     try:
-        notebook = nbformat.read(path, as_version=4)
-        bar = tqdm(total=len(notebook.cells), desc=path.stem, unit="cell", leave=False, ncols=80, disable=None)
-        problem = None
-        with bar:
-            try:
-                papermill.execute_notebook(
-                    _literal(path), _literal(part), parameters, cwd=str(path.parent), kernel_name="python3",
-                    progress_bar=False, execution_timeout=CELL_SECONDS, request_save_on_cell_execute=True,
-                    engine_name=_engine(bar), extra_arguments=["--log-level=50"],  # errors only
-                )  # fmt: skip
-            except papermill.PapermillExecutionError as error:
-                problem = f"cell {error.cell_index}: {error.ename}: {error.evalue}"
-            except DeadKernelError:
-                problem = "the kernel died (out of memory?)"
-            except RuntimeError as error:  # nbclient: timeouts and lost kernels
-                problem = f"the kernel could not go on: {error}"
+        try:
+            papermill.execute_notebook(
+                _literal(path), _literal(part), parameters, cwd=str(path.parent), kernel_name="python3",
+                progress_bar=bar, execution_timeout=CELL_SECONDS, request_save_on_cell_execute=True,
+                extra_arguments=["--log-level=50"],  # errors only
+            )  # fmt: skip
+        except papermill.PapermillExecutionError as error:
+            problem = f"cell {error.cell_index}: {error.ename}: {error.evalue}"
+        except DeadKernelError:
+            problem = "the kernel died (out of memory?)"
+        except RuntimeError as error:  # nbclient: timeouts and lost kernels
+            problem = f"the kernel could not go on: {error}"
         problem = problem or (hidden_problem(part) if part.is_file() else "nothing was executed")
         text = part.read_text(encoding="utf-8") if part.is_file() else "{}"
         if problem:
@@ -161,26 +157,6 @@ def hidden_problem(path: Path) -> str | None:
             if output.get("output_type") == "error":
                 return f"a widget, which hides {output.get('ename')}: {output.get('evalue')}"
     return None
-
-
-def _engine(bar: tqdm) -> str:
-    """A papermill engine that moves our bar after every cell."""
-    from papermill.engines import NBClientEngine, papermill_engines
-
-    class Engine(NBClientEngine):
-        @classmethod
-        def execute_managed_notebook(cls, nb_man, kernel_name, **options):
-            complete = nb_man.cell_complete
-
-            def cell_complete(cell, cell_index=None, **more):
-                complete(cell, cell_index, **more)
-                bar.update(1)
-
-            nb_man.cell_complete = cell_complete
-            return super().execute_managed_notebook(nb_man, kernel_name, **options)
-
-    papermill_engines.register("arithlab", Engine)
-    return "arithlab"
 
 
 def _target(path: Path) -> Path:

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from .plots import GREY, look, style
+from .plots import GREY, heat, look, style
 
 SITE_WORDS = {
     "resid_pre": "the stream before",
@@ -16,17 +16,14 @@ SITE_WORDS = {
     "mlp_out": "what the MLP adds",
     "resid_post": "the stream after",
 }
-PERCENT = {"zmin": 0, "zmax": 100, "colorscale": "Cividis"}
 SIGNED = "PuOr_r"  # both ends dark on white and light on black alike, the middle is zero
 
 
-def lined_up(
-    table: pd.DataFrame, value: str, *, places: int, called: str, title: str, least: float = 0.0, most: float = 1.0
-) -> go.Figure:
+def lined_up(table: pd.DataFrame, value: str, *, places: int, called: str, title: str, least: float = 0.0) -> go.Figure:
     """A number per token as a written sum: a panel per layer and site, rows a, b and c, columns places, units right.
 
-    table: from `carry_map` or `read_outs`; several rows for a token are averaged. The sign stands right of the units,
-    + beside a and = beside c. called: what the number is, for the colour bar.
+    The colours go from `least` to 1. table: from `carry_map` or `read_outs`; several rows for a token are averaged.
+    The sign stands right of the units, + beside a and = beside c. called: what the number is, for the colour bar.
     """
     table = table.assign(
         line=table["role"].replace({"op": "a", "=": "c"}),
@@ -50,26 +47,22 @@ def lined_up(
             one = table[(table["layer"] == layer) & (table["site"] == site)]
             grid = one.pivot_table(index="line", columns="column", values=value).reindex(["a", "b", "c"])
             z = grid.reindex(columns=columns).to_numpy()
-            figure.add_heatmap(
-                z=z,
-                x=["sign" if c < 0 else str(c) for c in columns],
-                y=list(grid.index),
-                zmin=least,
-                zmax=most,
-                colorscale="Cividis",
-                xgap=2,
-                ygap=2,
-                text=[["" if not abs(v) >= least + 0.05 else f"{v:.2f}" for v in line] for line in np.nan_to_num(z)],
-                texttemplate="%{text}",
-                hoverongaps=False,
+            heat(
+                figure,
+                z,
+                ["sign" if c < 0 else str(c) for c in columns],
+                list(grid.index),
+                (row, col),
+                low=least,
+                high=1,
+                bar=row == col == 1,
                 colorbar={"title": called, "thickness": 12},
-                showscale=row == col == 1,
+                text=[["" if not abs(v) >= least + 0.05 else f"{v:.2f}" for v in line] for line in np.nan_to_num(z)],
+                hoverongaps=False,
                 hovertemplate="%{y}, place %{x}: %{z:.2f}<extra></extra>",
-                row=row,
-                col=col,
             )
             mean = one.groupby("label")[value].mean()
-            strong = mean[mean > least + 0.5 * (most - least)].sort_values(ascending=False).head(3)
+            strong = mean[mean > (least + 1) / 2].sort_values(ascending=False).head(3)
             words = ", ".join(f"{label} {share:.2f}" for label, share in strong.items()) or "nothing above one half"
             said.append(f"layer {layer + 1}, {SITE_WORDS.get(site, site)}: {words}")
     figure.update_xaxes(type="category", showgrid=False)
@@ -83,7 +76,7 @@ def lined_up(
 def cut_effects(table: pd.DataFrame, *, title: str) -> go.Figure:
     """What each cut costs (of `cut_parts`): rows parts, columns places, colour share of right digits left."""
     cut = table[table["part"] != "whole"]
-    figure, grid = _grid(cut, "name", 100, "{:.0f}", PERCENT, "accuracy", "%")
+    figure, grid = _grid(cut, "accuracy", 100, "{:.0f}")
     said = ", ".join(f"{name} leaves at worst {value:.0f} %" for name, value in grid.min(axis=1).items())
     return style(figure, f"{title}. {said}.", title=title, height=120 + 30 * len(grid))
 
@@ -92,8 +85,8 @@ def contributions(table: pd.DataFrame, *, places: int, title: str) -> go.Figure:
     """What each part adds to the logit of the right digit (of `attribution`): rows parts, columns places."""
     table = table[(table["place"] < places) & ~table["part"].eq("bias")]
     most = float(table.loc[table["part"] != "whole", "contribution"].abs().max())
-    scale = {"zmin": -most, "zmax": most, "colorscale": SIGNED}
-    figure, grid = _grid(table, "name", 1, "{:.1f}", scale, "contribution", "logit")
+    scale = {"low": -most, "high": most, "colorscale": SIGNED}
+    figure, grid = _grid(table, "contribution", 1, "{:.1f}", "logit", **scale)
     parts = grid.drop(index="whole").mean(axis=1).sort_values(ascending=False).head(4)
     said = ", ".join(f"{name} {value:.1f}" for name, value in parts.items())
     return style(figure, f"{title}. Largest on average: {said}.", title=title, height=120 + 30 * len(grid))
@@ -103,30 +96,22 @@ def lens_grid(table: pd.DataFrame, *, places: int, title: str) -> go.Figure:
     """The logit lens (of `logit_lens`): rows where the model is stopped, columns places, colour accuracy."""
     table = table[table["place"] < places].copy()
     table["name"] = table["after"].where(table["layer"] < 0, "after " + table["after"])
-    figure, grid = _grid(table, "name", 100, "{:.0f}", PERCENT, "accuracy", "%")
+    figure, grid = _grid(table, "accuracy", 100, "{:.0f}")
     said = ", ".join(f"{name} {value:.0f} % on average" for name, value in grid.mean(axis=1).items())
     return style(figure, f"{title}. {said}.", title=title, height=140 + 40 * len(grid))
 
 
 def _grid(
-    table: pd.DataFrame, rows: str, factor: float, written: str, scale: dict, value: str, unit: str
+    table: pd.DataFrame, value: str, factor: float, written: str, unit: str = "%", **scale
 ) -> tuple[go.Figure, pd.DataFrame]:
-    """A heat map with its numbers written in: rows in the order of the table, columns places; and the numbers."""
-    grid = table.pivot_table(index=rows, columns="place", values=value, sort=False) * factor
+    """A heat map with its numbers written in: rows named as in the table, columns places; and the numbers."""
+    grid = table.pivot_table(index="name", columns="place", values=value, sort=False) * factor
     grid = grid[sorted(grid.columns)]
     figure = go.Figure()
-    figure.add_heatmap(
-        z=grid.to_numpy(),
-        x=[str(place) for place in grid.columns],
-        y=list(grid.index),
-        xgap=2,
-        ygap=2,
-        text=[[written.format(round(v, 1) + 0.0) for v in row] for row in grid.to_numpy()],  # no -0.0
-        texttemplate="%{text}",
-        colorbar={"title": unit},
-        hovertemplate="%{y}: %{z:.1f} " + unit + " at place %{x}<extra></extra>",
-        **scale,
-    )
+    text = [[written.format(round(v, 1) + 0.0) for v in row] for row in grid.to_numpy()]  # no -0.0
+    hover = "%{y}: %{z:.1f} " + unit + " at place %{x}<extra></extra>"
+    names = [str(place) for place in grid.columns]
+    heat(figure, grid, names, list(grid.index), None, unit=unit, text=text, hovertemplate=hover, **scale)
     figure.update_xaxes(title="place of the answer digit", type="category", showgrid=False)
     figure.update_yaxes(autorange="reversed", type="category", showgrid=False)
     return figure, grid

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from .plots import style
+from .plots import heat, style
 
 CYCLE = "HSV"  # digits go round: 9 is beside 0
 
@@ -45,18 +45,9 @@ def probabilities(tables: Mapping[str, pd.DataFrame], *, title: str) -> go.Figur
     figure, said = make_subplots(1, len(tables), subplot_titles=list(tables), shared_yaxes=True), []
     for index, (question, table) in enumerate(tables.items(), 1):
         grid = table.pivot(index="digit", columns="place", values="probability")
-        figure.add_heatmap(
-            x=grid.columns,
-            y=grid.index,
-            z=grid.to_numpy(),
-            zmin=0,
-            zmax=1,
-            colorscale="Cividis",
-            showscale=index == len(tables),
-            hovertemplate="place %{x}, digit %{y}: %{z:.2f}<extra></extra>",
-            row=1,
-            col=index,
-        )
+        hover, last = "place %{x}, digit %{y}: %{z:.2f}<extra></extra>", index == len(tables)
+        at = (1, index)
+        heat(figure, grid, grid.columns, grid.index, at, high=1, unit=None, bar=last, gap=None, hovertemplate=hover)
         best = table.loc[table.groupby("place")["probability"].idxmax()]
         said.append(f"{question}: {''.join(best['digit'][::-1])}, each digit at least {best['probability'].min():.2f}")
     figure.update_xaxes(title="place", autorange="reversed", dtick=1)

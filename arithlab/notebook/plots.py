@@ -7,6 +7,7 @@ marker too. The text alternative is worked out from the numbers and kept in layo
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -40,6 +41,33 @@ def look(index: int) -> dict:
     """Colour, marker and dash of the series with this index."""
     line = {"color": COLOURS[index % len(COLOURS)], "dash": DASHES[index // len(COLOURS) % len(DASHES)], "width": 2}
     return {"line": line, "marker": {"symbol": MARKERS[index % len(MARKERS)], "size": 8}}
+
+
+def heat(
+    figure: go.Figure,
+    z: object,
+    x: object,
+    y: object,
+    at: tuple[int, int] | None,
+    *,
+    low: float = 0.0,
+    high: float = 100.0,
+    unit: str | None = "%",
+    bar: bool | None = None,
+    gap: int | None = 2,
+    **more,
+) -> None:
+    """Add a heat map with colours from low to high, in the panel at (row, column) where there are several.
+
+    bar: whether the colour bar is shown; it names the unit. more: options of plotly, before those worked out here; a
+    `text` is written into the cells.
+    """
+    row, column = at or (None, None)
+    options = {
+        "zmin": low, "zmax": high, "colorscale": "Cividis", "xgap": gap, "ygap": gap,
+        "colorbar": {"title": unit}, "showscale": bar, "texttemplate": "%{text}" if "text" in more else None,
+    }  # fmt: skip
+    figure.add_heatmap(z=np.asarray(z), x=x, y=y, row=row, col=column, **options | more)
 
 
 def by_length(
@@ -163,21 +191,9 @@ def length_heatmaps(
     said = []
     for column, (name, table) in enumerate(maps.items(), 1):
         grid = table.pivot(index="a_digits", columns="b_digits", values=measure) * 100
-        figure.add_heatmap(
-            z=grid.to_numpy(),
-            x=grid.columns,
-            y=grid.index,
-            zmin=0,
-            zmax=100,
-            colorscale="Cividis",
-            xgap=1,
-            ygap=1,
-            colorbar={"title": "%"},
-            showscale=column == len(maps),
-            row=1,
-            col=column,
-            hovertemplate="a: %{y} digits, b: %{x} digits<br>%{z:.0f} %<extra>" + name + "</extra>",
-        )
+        hover = "a: %{y} digits, b: %{x} digits<br>%{z:.0f} %<extra>" + name + "</extra>"
+        at, last = (1, column), column == len(maps)
+        heat(figure, grid, grid.columns, grid.index, at, bar=last, gap=1, hovertemplate=hover)
         if train_digits is None:
             said.append(f"{name}: {100 * table[measure].mean():.0f} % on average over the pairs of lengths")
             continue

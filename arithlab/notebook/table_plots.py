@@ -10,7 +10,7 @@ from ..claims import POINTS
 from ..errors import ArithlabError
 from ..training.evaluate import predict
 from ..training.experiment import Experiment
-from .plots import COLOURS, GREY, look, style
+from .plots import COLOURS, GREY, heat, look, style
 
 SUCCEEDS = 0.5  # from here on an accuracy counts as "carries on"
 
@@ -68,24 +68,17 @@ def accuracy_table(
         # a panel may lack a row or a length: its cells stay empty
         median, low, high = (100 * x.reindex(index=order, columns=lengths) for x in (median, low, high))
         seeds = int(table[table[panel] == name].groupby(row)["seed"].nunique().max()) if "seed" in table else 1
-        figure.add_heatmap(
-            z=median.to_numpy(),
-            x=[f"{n:,}" for n in lengths],
-            y=order,
-            zmin=0,
-            zmax=100,
-            colorscale="Cividis",
-            xgap=2,
-            ygap=2,
+        heat(
+            figure,
+            median,
+            [f"{n:,}" for n in lengths],
+            order,
+            (1, column),
+            bar=column == len(panels),
             text=median.round().map(lambda x: "" if pd.isna(x) else f"{x:.0f}").to_numpy(),
-            texttemplate="%{text}",
             customdata=pd.concat([low, high], axis=1).to_numpy().reshape(len(order), 2, -1).transpose(0, 2, 1),
             hovertemplate="%{y}, %{x} digits: median %{z:.0f} %, %{customdata[0]:.0f} to %{customdata[1]:.0f} %"
             f"<extra>{seeds} seed{'s' * (seeds != 1)}</extra>",
-            colorbar={"title": "%"},
-            showscale=column == len(panels),
-            row=1,
-            col=column,
         )
         for i, encoding in enumerate(order):
             for j, digits in enumerate(lengths):
@@ -123,23 +116,16 @@ def beside_paper(table: pd.DataFrame, *, title: str) -> go.Figure:
             ends = [end.reindex(order) for end in (low, high)]
             spread = ends[0].map("{:.0f}".format) + "-" + ends[1].map("{:.0f}".format)
             text = text.mask(ends[1] - ends[0] > POINTS, text + "<br>" + spread)
-        figure.add_heatmap(
-            z=part.to_numpy(),
-            x=part.columns,
-            y=order,
-            zmin=0,
-            zmax=100,
-            colorscale="Cividis",
-            xgap=2,
-            ygap=2,
+        heat(
+            figure,
+            part,
+            part.columns,
+            order,
+            (1, column),
+            bar=column == len(parts),
             text=text.to_numpy(),
-            texttemplate="%{text}",
             textfont={"size": 10},
             hovertemplate="%{y}, %{x}: %{z:.1f} %<extra>" + label + "</extra>",
-            colorbar={"title": "%"},
-            showscale=column == len(parts),
-            row=1,
-            col=column,
         )
         told = part[::-1].dropna(how="all")
         rows = (f"{name} {' '.join(f'{x:g}' for x in row.dropna())}" for name, row in told.iterrows())

@@ -11,7 +11,7 @@ from ..arithmetic import digits as dg
 from ..arithmetic.formats import Format
 from ..arithmetic.tasks import Task
 from ..arithmetic.tokens import ROLES
-from .plots import COLOURS, GREY, look, style
+from .plots import COLOURS, GREY, heat, look, style
 
 SHADES = {"a": COLOURS[0], "b": COLOURS[1], "c": COLOURS[2], "r": COLOURS[2]}
 
@@ -76,20 +76,15 @@ def dependence_maps(tables: Mapping[str, np.ndarray]) -> go.Figure:
     said = []
     for column, (name, table) in enumerate(tables.items(), 1):
         percent = 100 * table
-        figure.add_heatmap(
+        heat(
+            figure,
+            percent,
+            None,
+            None,
+            (1, column),
+            bar=column == len(tables),
             name=name,
-            z=percent,
-            zmin=0,
-            zmax=100,
-            colorscale="Cividis",
-            xgap=2,
-            ygap=2,
-            showscale=column == len(tables),
-            colorbar={"title": "%"},
             text=[[f"{v:.0f}" for v in row] for row in percent],
-            texttemplate="%{text}",
-            row=1,
-            col=column,
             hovertemplate="answer place %{y}, input place %{x}: %{z:.1f} %<extra>" + name + "</extra>",
         )
         read = "; ".join(
@@ -102,65 +97,6 @@ def dependence_maps(tables: Mapping[str, np.ndarray]) -> go.Figure:
     figure.update_yaxes(title="place of the answer digit", col=1)
     title = "How often does the answer digit change with the input digit? (%)"
     return style(figure, f"{title} {'. '.join(said)}.", title=title, height=400)
-
-
-def attention_maps(table: pd.DataFrame, *, places: int, title: str, ideal: bool = False) -> go.Figure:
-    """All heads at a glance: rows the tokens that write the first answer places, columns what they read.
-
-    ideal: frames what an adder that writes the units first needs (see `inspection.ideal.ideal_tokens`).
-    """
-    writers = table[(table["writes_role"] == "c") & (table["writes_place"] < places)]
-    heads = sorted(set(zip(writers["layer"], writers["head"], strict=True)))
-    columns = int(writers["head"].max()) + 1
-    figure = make_subplots(
-        -(-len(heads) // columns),
-        columns,
-        shared_xaxes=True,
-        shared_yaxes=True,
-        horizontal_spacing=0.015,
-        vertical_spacing=0.08,
-        subplot_titles=[f"layer {layer + 1}, head {head + 1}" for layer, head in heads],
-    )
-    labels = table.drop_duplicates("key").set_index("key")["key_label"]
-    said = []
-    for number, (layer, head) in enumerate(heads):
-        one = writers[(writers["layer"] == layer) & (writers["head"] == head)]
-        grid = one.pivot(index="query", columns="key", values="weight")
-        rows = one.drop_duplicates("query").set_index("query")["writes"].loc[grid.index]
-        figure.add_heatmap(
-            z=grid.to_numpy(),
-            x=[labels[k] for k in grid.columns],
-            y=[f"writes {r}" for r in rows],
-            zmin=0,
-            zmax=1,
-            colorscale="Cividis",
-            showscale=number == 0,
-            colorbar={"title": "weight"},
-            row=number // columns + 1,
-            col=number % columns + 1,
-            hovertemplate="%{y} reads %{x}: %{z:.2f}<extra></extra>",
-        )
-        if ideal:
-            below = one["writes_place"] - one["key_place"]
-            operand, written = one["key_role"].isin(["a", "b"]), one["key_role"] == "c"
-            needed = one[(operand & below.isin([0, 1])) | (written & (below == 1))]
-            figure.add_scatter(
-                x=needed["key_label"],
-                y=[f"writes {r}" for r in needed["writes"]],
-                mode="markers",
-                showlegend=False,
-                hoverinfo="skip",
-                marker={"symbol": "square-open", "size": 8, "color": COLOURS[1], "line": {"width": 1.5}},
-                row=number // columns + 1,
-                col=number % columns + 1,
-            )
-        top = one.loc[one.groupby("query")["weight"].idxmax()]
-        read = ", ".join(f"{r.writes} reads {r.key_label}" for r in top.head(3).itertuples())
-        said.append(f"layer {layer + 1} head {head + 1}: {read}")
-    figure.update_xaxes(tickangle=-90, tickfont={"size": 8}, type="category", showgrid=False)
-    figure.update_yaxes(autorange="reversed", tickfont={"size": 10}, type="category", showgrid=False)
-    alt = f"{title}. Strongest weights of the first answer digits: {'; '.join(said)}."
-    return style(figure, alt, title=title, height=120 + 250 * (-(-len(heads) // columns)))
 
 
 def compare_curves(curves: Mapping[str, pd.DataFrame], digits: Sequence[int], *, title: str) -> go.Figure:

@@ -37,13 +37,13 @@ CHUNK_TOKENS_GPU = 500_000
 Function = Callable[[np.ndarray, np.ndarray], np.ndarray]  # digit arrays of operands to digits of answers
 
 
-def wilson(hits: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson(hits: float, n: int) -> tuple[float, float]:
     """The 95 % Wilson score interval of a share of hits among n, as fractions.
 
     >>> [round(x, 4) for x in wilson(1000, 1000)]
     [0.9962, 1.0]
     """
-    share = hits / n
+    share, z = hits / n, 1.959964  # of 95 %
     if hits in (0, n):  # where rounding would leave 1e-160 for 0
         edge = z * z / (n + z * z)
         return (0.0, edge) if hits == 0 else (1 - edge, 1.0)
@@ -235,38 +235,12 @@ def length_map(
     return pd.DataFrame(rows)
 
 
-def carry_accuracy(run: Run, digits: Sequence[int] = range(1, 10), *, n: int = 2_000) -> pd.DataFrame:
-    """Exact match by the longest carry chain of a + b: columns digits, chain, n, exact_match, low, high.
-
-    Random pairs hold few long chains; `evaluate(run, ["D_9[chain=9]", "D_9[ripple=9]"])` tests those alone.
-    """
-    _check_count(n)
-    e, rows = run.experiment, []
-    for length in _testable(e, digits):
-        a, b = batches.held_out_pairs(test_domain(e.test_family, length), e.base, n)
-        hits = _judge(run, None, None).matches(a, b, e.task_.compute_digits(a, b))
-        chains = dg.longest_chain(a, b, e.base)
-        for chain in np.unique(chains).tolist():
-            here = hits[chains == chain]
-            low, high = wilson(here.sum(), len(here))
-            rows.append(
-                {
-                    "digits": length,
-                    "chain": chain,
-                    "n": len(here),
-                    "exact_match": here.mean(),
-                    "low": low,
-                    "high": high,
-                }
-            )
-    return pd.DataFrame(rows)
-
-
 def place_accuracy(run: Run, digits: Sequence[int] = range(1, 10), *, n: int = 2_000) -> pd.DataFrame:
     """Share of right digits per place of the answer, the digits below given: columns digits, place, accuracy."""
     _check_count(n)
-    e, rows = run.experiment, []
-    for length in _testable(e, digits):
+    e, rows, digits = run.experiment, [], list(digits)
+    tested = [length for length in digits if has_test_pairs(test_domain(e.test_family, length), e.base)]
+    for length in tested or digits:  # where none has test pairs, the first of them says why
         with memory_errors_told(asked=f"{n:,} pairs of {length:,} digits"):
             a, b = batches.held_out_pairs(test_domain(e.test_family, length), e.base, n)
             e.check_length(length)
@@ -307,12 +281,6 @@ def equivalence(
         low, high = wilson(hits.sum(), len(a))
         rows.append({"candidate": name, "agreement": hits.mean(), "low": low, "high": high})
     return pd.DataFrame(rows).sort_values("agreement", ascending=False, ignore_index=True)
-
-
-def _testable(e: Experiment, digits: Iterable[int]) -> list[int]:
-    """The lengths that hold test pairs; all of them, for one to say why not, where none does."""
-    digits = list(digits)
-    return [length for length in digits if has_test_pairs(test_domain(e.test_family, length), e.base)] or digits
 
 
 class _Judge:

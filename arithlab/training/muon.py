@@ -13,8 +13,8 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the Newton-Schulz polynomial a x 
 
 
 @torch.no_grad()
-def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Every matrix (..., M, N) with its singular values moved close to 1, by Newton-Schulz iteration.
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """Every matrix (..., M, N) with its singular values moved close to 1, by five Newton-Schulz steps.
 
     >>> values = torch.linalg.svdvals(orthogonalize(torch.diag(torch.tensor([1.0, 2.0, 9.0]))))
     >>> bool((values > 0.5).all() and (values < 1.5).all())
@@ -24,7 +24,7 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
-    for _ in range(steps):
+    for _ in range(5):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
     return x.mT if tall else x

@@ -9,7 +9,6 @@ from typing import ClassVar
 import pandas as pd
 
 from ..arithmetic.encodings import CODE, Encoding, encoding
-from ..arithmetic.tokens import Tokens
 from ..errors import ArithlabError, ConfigError, UnknownName, shorten
 from ..model.transformer import Shape, Transformer, check_rope, shape_of
 
@@ -21,7 +20,11 @@ Check = tuple[set[str], Callable[[], object]]  # fields that must be sound, and 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Model, positions, optimiser, budget and seed. Subclasses say what is learned: Experiment, InContextExperiment."""
+    """Model, positions, optimiser, budget and seed. Subclasses say what is learned: Experiment, InContextExperiment.
+
+    They have vocabulary (what the token ids stand for), sequence (tokens of the longest training sequence), title (what
+    is learned, with which positions, in a few words) and training_batches(seed), a pure function of (seed, step).
+    """
 
     PARSERS: ClassVar[dict[str, Callable]] = {"positions": encoding}  # of the fields that are text with a grammar
     LOWEST: ClassVar[dict[str, int]] = {"steps": 1, "batch": 1, "seed": 0, "warmup": 0}
@@ -107,25 +110,6 @@ class Recipe:
     def shape(self) -> Shape:
         """Size and make of the model."""
         return shape_of(self.size)
-
-    @property
-    def vocabulary(self) -> tuple[str, ...]:
-        """What the token ids stand for."""
-        raise NotImplementedError
-
-    @property
-    def sequence(self) -> int:
-        """Tokens of the longest training sequence."""
-        raise NotImplementedError
-
-    @property
-    def title(self) -> str:
-        """What is learned, with which positions, in a few words."""
-        raise NotImplementedError
-
-    def training_batches(self, seed: int) -> Callable[[int], Tokens]:
-        """The training sequences of a step: a pure function of (seed, step)."""
-        raise NotImplementedError
 
     def best_step(self, metrics: pd.DataFrame) -> int | None:
         """The step whose weights are kept beside the last ones, going by the training curve; None = no such step."""

@@ -45,9 +45,9 @@ def logits(model: Transformer, tokens: Tokens, probe: Probe | None = None) -> to
         return model(ids[:, :-1], probe=probe, layout=Layout.of(tokens, device))[:, 1::3]
 
 
-def right(model: Transformer, tokens: Tokens, probe: Probe | None = None) -> tuple[np.ndarray, np.ndarray]:
+def right(model: Transformer, tokens: Tokens) -> tuple[np.ndarray, np.ndarray]:
     """Whether each z is answered rightly, and its loss in nats: (N, K) each."""
-    said = logits(model, tokens, probe).float()
+    said = logits(model, tokens).float()
     z = torch.from_numpy(tokens.ids[:, 2::3]).to(said.device, torch.long)
     losses = F.cross_entropy(said.flatten(0, 1), z.flatten(), reduction="none").view(z.shape)
     return (said.argmax(-1) == z).cpu().numpy(), losses.cpu().numpy()
