@@ -8,7 +8,7 @@ import pytest
 from training_fixtures import CONTEXT
 
 from arithlab.inspection import circles, in_context
-from arithlab.notebook import context_plots
+from arithlab.notebook import circle_plots, context_plots
 from arithlab.notebook.context_explorer import ContextExplorer
 from arithlab.training import shots
 from arithlab.training.fit import train
@@ -51,9 +51,25 @@ def test_every_figure_of_a_run_says_what_it_shows(learner):
     right = int(grid[grid.shots == 1].right.sum())
     assert f"after 1 examples: {25 - right} wrong" in words(context_plots.shot_grids(grid))
     head = circles.head_components(learner, 0, 0)
-    figure = context_plots.circles({"head": head})
+    figure = circle_plots.circles({"head": head})
     assert len(figure.data[0].x) == 16  # no logarithm of 0
     assert f"{100 * sum(head.attrs['shares'][:2]):.0f} % of the variance" in words(figure)
+
+
+def test_figures_of_what_is_held_say_what_the_matrices_hold(learner):
+    matrix = circles.similarity(learner, 0)
+    figure = circle_plots.similarities({"trained": matrix})
+    assert f"more alike by {circles.ratio_score(matrix, 5):.2f}" in words(figure)
+    assert figure.layout.xaxis.ticktext[-1] == "0 in it"
+    values = circles.activations(learner, 0)
+    figure = circle_plots.neurons(values, most=3)
+    chosen = np.argsort(values.var((0, 1)))[::-1][:3]
+    for panel, neuron in zip(figure.data, chosen, strict=True):
+        for i, x in enumerate(panel.x):
+            for j, y in enumerate(panel.y):
+                assert panel.z[j][i] == values[int(x), int(y), neuron]
+    assert list(figure.data[0].x) == ["1", "3", "4", "2", "0"]  # powers of 3, and 0 last
+    assert f"neuron {chosen[0]}: up to {values[:, :, chosen[0]].max():.1f}" in words(figure)
 
 
 @pytest.fixture

@@ -160,6 +160,26 @@ def test_similarity_is_a_cosine_and_activations_are_those_of_the_pass(learner):
     assert (circles.activations(learner, 0, shots=1) >= 0).all()  # ReLU
 
 
+def test_neurons_are_explained_by_what_was_planted():
+    log = {1: 0, 5: 1, 4: 2, 6: 3, 2: 4, 3: 5}  # powers of 5 mod 7
+    values = np.full((7, 7, 2), 9.0)  # what stands at 0 does not count
+    for x in log:
+        for y in log:
+            values[x, y] = [log[x] % 2 and log[y] % 2, log[x] % 2]
+    assert circles.neurons_explained(values, 2)["both"] == pytest.approx(1)
+    assert circles.neurons_explained(values, 3)["both"] == pytest.approx(0)
+    for x in log:
+        for y in log:
+            values[x, y] = [(log[y] - log[x]) % 6, 0]
+    assert circles.neurons_explained(values, 6)["ratio"] == pytest.approx(1)
+    assert 0 < circles.neurons_explained(values, 3)["ratio"] < 1
+    noise = np.random.default_rng(0).normal(size=(7, 7, 400))
+    assert circles.neurons_explained(noise, 3)["both"] == pytest.approx(8 / 35, abs=0.03)  # by chance
+    for q in (0, 4, True):
+        with pytest.raises(ArithlabError, match="choose a divisor"):
+            circles.neurons_explained(noise, q)
+
+
 @pytest.mark.parametrize(
     ("ask", "hint"),
     [

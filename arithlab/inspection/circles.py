@@ -41,9 +41,7 @@ def explained(table: pd.DataFrame, by: str) -> float:
     Questions with a 0 are left out. By chance about (p - 2) / ((p - 1)^2 - 1).
     """
     known = table.dropna(subset=["log_x", "log_y"])
-    points = known.filter(regex=r"^pc\d+$")
-    between = points.groupby(known[by]).transform("mean")
-    return float(between.var(ddof=0).sum() / points.var(ddof=0).sum())
+    return _between(known.filter(regex=r"^pc\d+$"), known[by])
 
 
 def similarity(run: Run, layer: int, token: str = "y", *, shots: int = 4) -> pd.DataFrame:
@@ -71,6 +69,27 @@ def activations(run: Run, layer: int, *, shots: int = 4) -> np.ndarray:
     _check(layer, run.experiment.shape.layers, "layer")
     p = run.experiment.p
     return kept["mlp_hidden", layer][:, -1].numpy().reshape(p, p, -1)
+
+
+def neurons_explained(values: np.ndarray, q: int) -> dict[str, float]:
+    """The share of the variance of all neurons that goes with the logarithms modulo q, as fractions; 0 is left out.
+
+    values: of `activations`. q: a divisor of p - 1. "both": between groups of (log x mod q, log y mod q), by chance
+    (q^2 - 1) / ((p - 1)^2 - 1). "ratio": of log y - log x mod q, by chance (q - 1) / ((p - 1)^2 - 1).
+    """
+    p = len(values)
+    if type(q) is not int or q < 1 or (p - 1) % q:
+        raise ArithlabError(f"q {q!r}: the logarithms are known modulo {p - 1}; choose a divisor of it.")
+    log = logarithms(p)[0][1:].astype(int)
+    x, y = (side.ravel() for side in np.meshgrid(log, log, indexing="ij"))
+    points = pd.DataFrame(values[1:, 1:].reshape(len(x), -1))
+    groups = {"both": x % q * q + y % q, "ratio": (y - x) % q}
+    return {name: _between(points, label) for name, label in groups.items()}
+
+
+def _between(points: pd.DataFrame, labels: object) -> float:
+    """The share of the variance that lies between the groups of a label."""
+    return float(points.groupby(labels).transform("mean").var(ddof=0).sum() / points.var(ddof=0).sum())
 
 
 def ratio_score(matrix: pd.DataFrame, p: int) -> float:

@@ -1,4 +1,4 @@
-"""Figures of tasks in context: phases, curves by shots, beliefs over tasks, and circles."""
+"""Figures of tasks in context: phases, curves by shots and by tasks, beliefs over tasks."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,6 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ..training.shots import LEARNED, LEAST, NOTHING, PHASES
-from .maps import CYCLE
 from .plots import COLOURS, GREY, heat, look, style
 
 SETS = {"id train": "known tasks, known inputs", "id test": "known tasks, new inputs"} | {
@@ -182,30 +181,6 @@ def shot_grids(table: pd.DataFrame, *, title: str = "What it can answer, and wha
     figure.update_xaxes(title="x", dtick=1)
     figure.update_yaxes(title="y", dtick=1, col=1)
     return style(figure, f"{title}. {'. '.join(said)}.", title=title, height=360)
-
-
-def circles(panels: Mapping[str, pd.DataFrame], *, by: str = "log_ratio", title: str = "What a head adds") -> go.Figure:
-    """The first two principal components of heads, coloured by a logarithm; from `circles.head_components`."""
-    figure, said = make_subplots(1, len(panels), subplot_titles=list(panels)), []
-    for column, (name, table) in enumerate(panels.items(), 1):
-        known = table.dropna(subset=["log_x", "log_y"])
-        figure.add_scatter(
-            x=known.pc1,
-            y=known.pc2,
-            mode="markers",
-            marker={"color": known[by], "colorscale": CYCLE, "size": 9, "line": {"width": 0.5, "color": GREY}},
-            customdata=known[["x", "y", "log_x", "log_y"]],
-            hovertemplate="x %{customdata[0]}, y %{customdata[1]}<br>logarithms %{customdata[2]}, %{customdata[3]}"
-            "<extra></extra>",
-            showlegend=False,
-            row=1,
-            col=column,
-        )
-        shares = table.attrs["shares"]
-        said.append(f"{name}: {100 * sum(shares[:2]):.0f} % of the variance in two components")
-    figure.update_xaxes(title="first component")
-    figure.update_yaxes(title="second component", col=1)
-    return style(figure, f"{title}, coloured by {by}. {'. '.join(said)}.", title=title)
 
 
 def task_curves(table: pd.DataFrame, *, title: str = "Every task while it is learned") -> go.Figure:
