@@ -211,13 +211,7 @@ def _train(given: argparse.Namespace) -> None:
     lengths = given.digits or list(range(1, 10))
     train_digits = domain(given.train).digits
     width = max(*lengths, train_digits, 2)
-    fields = {
-        "task": given.task,
-        "train": given.train,
-        "positions": given.positions,
-        "size": given.size,
-        "seed": given.seed,
-    }
+    fields = {name: getattr(given, name) for name in ("task", "train", "positions", "size", "seed")}
     fields["format"] = given.format or ("p1" if given.recipe == "faithful" else f"padded {width}")
     if given.recipe == "faithful":
         fields["size"] = given.size if given.size != "tiny" else "mini"

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,13 +16,7 @@ from .machine import memory_errors_told
 from .runs import Run
 
 MANY = 100  # questions answered at once from which on several threads pay
-
-
-class Answerer(Protocol):
-    """Anything that maps question strings to answer strings: `["349+705"]` to `["1054"]`."""
-
-    def __call__(self, questions: list[str]) -> list[str]:
-        """One answer per question, in the same order."""
+Answerer = Callable[[list[str]], list[str]]  # questions to answers in the same order: ["349+705"] to ["1054"]
 
 
 def answerer(model: Run | Answerer | Callable[[str], str]) -> Answerer:

@@ -5,8 +5,7 @@ that were measured. Recorded runs bring theirs in evaluations.json, which their 
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import filelock
@@ -27,10 +26,13 @@ def recall(run: Run, test: str, n: int) -> dict | None:
 
 def remember(run: Run, test: str, n: int, found: dict) -> None:
     """Keep what was found. Where nothing can be written, it is measured again the next time."""
-    with suppress(CannotWrite, OSError, filelock.Timeout), _alone(run) as path:
-        kept = {"version": __version__, "weights": run.sha256.get(WEIGHTS), "found": _own(run)}
-        kept["found"][f"{n} of {test}"] = found
-        write_file(path, json.dumps(kept, indent=0))
+    path = _path(run)
+    with suppress(CannotWrite, OSError, filelock.Timeout):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(path.with_suffix(".lock"), timeout=PATIENCE):  # until it is read, added to and written
+            kept = {"version": __version__, "weights": run.sha256.get(WEIGHTS), "found": _own(run)}
+            kept["found"][f"{n} of {test}"] = found
+            write_file(path, json.dumps(kept, indent=0))
 
 
 def record(run: Run, *, weights: bool) -> Run:
@@ -73,12 +75,3 @@ def _found(path: Path, **conditions) -> dict:
 
 def _path(run: Run) -> Path:
     return output_folder() / "runs" / run.id / MEASURED
-
-
-@contextmanager
-def _alone(run: Run) -> Iterator[Path]:
-    """Held while one process reads what is kept, adds to it and writes it back."""
-    path = _path(run)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(path.with_suffix(".lock"), timeout=PATIENCE):
-        yield path

@@ -1,14 +1,11 @@
 """The weights of a run at several stages of its training, kept beside the run."""
 
-import os
-import sys
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..errors import ArithlabError, CheckpointCorrupt, TrainingFailed, shorten
 from ..model.transformer import Transformer
@@ -16,6 +13,7 @@ from .machine import choose_device, memory_errors_told
 from .recipe import Recipe
 from .runs import Run, inside, output_folder, read_tensors, write_tensors
 from .trainer import Trainer
+from .waiting import waiting
 
 
 class Altered(Run):
@@ -69,8 +67,7 @@ def _whole(path: Path) -> bool:
 def _train(experiment: Recipe, paths: dict[int, Path], device: str) -> None:
     with memory_errors_told(experiment):
         trainer = Trainer(experiment, choose_device(device))
-        quiet, label = os.environ.get("ARITHLAB_QUIET") == "1", f"{experiment.title}, {len(paths)} stages"
-        for step in tqdm(range(max(paths) + 1), desc=label, unit="step", file=sys.stdout, disable=quiet, ncols=100):
+        for step in waiting(range(max(paths) + 1), f"{experiment.title}, {len(paths)} stages"):
             if step in paths:
                 write_tensors(paths[step], trainer.weights(), {"step": step})
             if step < max(paths):

@@ -197,8 +197,9 @@ def _workers(workers: int, dask: str | None) -> Iterator[tuple[Executor, Callabl
     with ExitStack() as stack:
         try:
             with _deaf():
-                local = dask == "local"
-                cluster = stack.enter_context(_local(LocalCluster, workers)) if local else dask
+                cluster, options = dask, {"threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": None}
+                if dask == "local":
+                    cluster = stack.enter_context(LocalCluster(n_workers=workers, **options))
                 client = stack.enter_context(Client(cluster, timeout=ANSWER_SECONDS, set_as_default=False))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ArithlabError(
@@ -206,10 +207,6 @@ def _workers(workers: int, dask: str | None) -> Iterator[tuple[Executor, Callabl
             ) from error
         _say(f"{len(client.nthreads())} Dask workers")
         yield client.get_executor(pure=False), lambda: len(client.nthreads())
-
-
-def _local(cluster: Callable, workers: int):
-    return cluster(n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None)
 
 
 @contextmanager

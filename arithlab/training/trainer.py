@@ -177,7 +177,8 @@ class Trainer:
             for j, values in optimizer.state_dict()["state"].items():
                 for key, value in values.items():
                     value = torch.as_tensor(value)
-                    tensors[f"optimizer.{i}.{j}.{key}"] = value[k] if self._has_seeds(value) else value
+                    several = len(self.seeds) > 1 and value.ndim
+                    tensors[f"optimizer.{i}.{j}.{key}"] = value[k] if several else value
         return tensors, {"experiment": self.experiment.with_(seed=self.seeds[k]).to_json()}
 
     def restore(self, states: Sequence[dict[str, Tensor]]) -> None:
@@ -193,9 +194,6 @@ class Trainer:
                     several = len(states) > 1 and value.ndim
                     state.setdefault(int(j), {})[key] = torch.stack([s[name] for s in states]) if several else value
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-    def _has_seeds(self, value: Tensor) -> bool:
-        return len(self.seeds) > 1 and value.ndim > 0
 
     def weights(self, k: int = 0) -> dict[str, Tensor]:
         """The tensors of the model of seed number k; a tied output matrix is kept once."""
