@@ -15,11 +15,11 @@
 
 import re
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 
 from ..errors import ArithlabError, shorten
+from . import chains
 from . import digits as dg
 
 ENUMERABLE = 20_000  # domains of at most this many pairs are tested whole, larger ones by sampling
@@ -97,7 +97,7 @@ class Part:
                 f"domain {str(self)!r} is empty: no number of {self.n} digits is left. Allow more digits."
             )
         if self.chain is not None:
-            _chain_tables(self, base)
+            chains.tables(self, base)
         if self.b is not None and (self.both or self.chain is not None or not 1 <= self.b <= self.n):
             raise ArithlabError(f"domain {str(self)!r}: b is 1 to {self.n} here, and goes with neither ab nor chain.")
 
@@ -114,7 +114,7 @@ class Part:
             others = self._at_most(rng, count * (self.terms - 1), base).reshape(count, self.terms - 1, self.n)
             return self._exact(rng, count, base), others.transpose(0, 2, 1)
         if self.chain is not None:
-            x, y = _sample_chain(self, rng, count, base)
+            x, y = chains.sample(self, rng, count, base)
         elif self.both:
             return self._exact(rng, count, base), self._exact(rng, count, base)
         else:
@@ -234,7 +234,7 @@ class Domain:
                 seen.add(0)
                 continue
             if part.chain is not None:
-                seen |= _chain_digits(part, place, base)
+                seen |= chains.seen_digits(part, place, base)
                 continue
             shorter = not part.both and place > 0
             full = part.allowed(place, base) if place < part.n - 1 or shorter else part.tops(place, base)
@@ -304,73 +304,3 @@ def _digit_set(symbols: str, base: int) -> np.ndarray:
 def _product(low: np.ndarray, tops: np.ndarray) -> np.ndarray:
     """Every row of `low` under every digit of `tops`."""
     return np.concatenate([np.repeat(low, len(tops), 0), np.tile(tops, len(low))[:, None]], 1)
-
-
-@lru_cache(maxsize=256)
-def _chain_tables(part: Part, base: int) -> tuple[dict, np.ndarray]:
-    """Digit pairs by (place, carry in, carry out), and the places where the chain can start."""
-    n, k = part.n, part.chain
-    if k > n:
-        raise ArithlabError(f"domain {str(part)!r}: a chain of {k} carries does not fit into {n} digits.")
-    tables = {}
-    for place in range(n):
-        top = place == n - 1
-        x = part.tops(place, base) if top else part.allowed(place, base)
-        y = part.tops(place, base) if top and part.both else part.allowed(place, base)
-        if not part.both and place:
-            y = np.union1d(y, [0]).astype(np.uint8) if top else y
-        grid = np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
-        total = grid.astype(int).sum(1)
-        for carry_in in (0, 1):
-            out = total + carry_in >= base
-            passed = out & (total == base - 1) if part.ripple and carry_in else out
-            tables[place, carry_in, 1], tables[place, carry_in, 0] = grid[passed], grid[~out]
-    has = {key: bool(len(rows)) for key, rows in tables.items()}
-
-    def missing(carry_in: int, carry_out: int) -> np.ndarray:  # running count of places without such a pair
-        return np.cumsum([0] + [not has[place, carry_in, carry_out] for place in range(n)])
-
-    quiet, passing = missing(0, 0), missing(1, 1)
-    if k == 0:
-        starts = [n] if quiet[n] == 0 else []
-    else:
-        starts = []
-        for s in range(n - k + 1):
-            after = s + k
-            fits = quiet[s] == 0 and has[s, 0, 1] and passing[after] == passing[s + 1]
-            if after < n:
-                fits = fits and has[after, 1, 0] and quiet[n] == quiet[after + 1]
-            if fits:
-                starts.append(s)
-    if not starts:
-        raise ArithlabError(
-            f"domain {str(part)!r} is empty in base {base}: no pair carries like that. Change chain or digits."
-        )
-    return tables, np.array(starts)
-
-
-def _chain_digits(part: Part, place: int, base: int) -> set[int]:
-    """Digits that either operand can show at `place`, over all places where the chain can start."""
-    tables, starts = _chain_tables(part, base)
-    carry_in = (starts < place) & (place <= starts + part.chain)
-    carry_out = (starts <= place) & (place < starts + part.chain)
-    ways = set(zip(carry_in.tolist(), carry_out.tolist(), strict=True))
-    return {int(digit) for cin, cout in ways for digit in np.unique(tables[place, cin, cout])}
-
-
-def _sample_chain(part: Part, rng: np.random.Generator, count: int, base: int) -> tuple[np.ndarray, np.ndarray]:
-    tables, starts = _chain_tables(part, base)
-    start = rng.choice(starts, count)
-    x, y = np.zeros((2, count, part.n), np.uint8)
-    carry_in = np.zeros(count, bool)
-    for place in range(part.n):
-        carry_out = (start <= place) & (place < start + part.chain)
-        for cin in (0, 1):
-            for cout in (0, 1):
-                rows = np.flatnonzero((carry_in == cin) & (carry_out == cout))
-                if len(rows):
-                    table = tables[place, cin, cout]
-                    picked = table[rng.integers(len(table), size=len(rows))]
-                    x[rows, place], y[rows, place] = picked[:, 0], picked[:, 1]
-        carry_in = carry_out
-    return x, y

@@ -15,7 +15,7 @@ from ..inspection.ideal import needed_tokens
 from ..training.answer import lined_up, rows_of
 from ..training.runs import Run
 from .plots import COLOURS, GREY, style
-from .widgets import WIDE, _drawing, _heading, _put, _table, _text
+from .widgets import _drawing, _heading, _put, _table, _text, control
 
 GROUPS = {"a": "first operand", "b": "second operand", "c": "answer so far"}  # the rest: signs
 STEPS = [i / 16 for i in range(17)]
@@ -204,22 +204,13 @@ class AttentionViewer(w.VBox):
         if not isinstance(questions, (list, tuple)) or not questions:
             raise ArithlabError(f"questions {shorten(questions)}: give a list of at least one, such as ['4789+3214'].")
         self.run, self.grids = run, {}
-        common = {"style": WIDE, "layout": w.Layout(width="22em")}
-        layers, heads = run.experiment.shape.layers, run.experiment.shape.heads
-        self.example = w.Dropdown(
-            options=list(questions), description="example", tooltip="a question to look into", **common
-        )
-        self.other = w.Text(
-            description="another", placeholder="such as 349+705", continuous_update=False,
-            tooltip="a question of your own: type it and press Enter", **common,
-        )  # fmt: skip
-        self.layer = w.Dropdown(
-            options=[(str(i + 1), i) for i in range(layers)], value=layers - 1, description="layer",
-            tooltip="whose heads", **common,
-        )  # fmt: skip
-        self.head = w.Dropdown(
-            options=[(str(i + 1), i) for i in range(heads)], description="head", tooltip="which head", **common
-        )
+        shape = run.experiment.shape
+        layers, heads = ([(str(i + 1), i) for i in range(n)] for n in (shape.layers, shape.heads))
+        self.example = control(w.Dropdown, "example", "a question to look into", options=list(questions))
+        typed = {"placeholder": "such as 349+705", "continuous_update": False}
+        self.other = control(w.Text, "another", "a question of your own: type it and press Enter", **typed)
+        self.layer = control(w.Dropdown, "layer", "whose heads", options=layers, value=shape.layers - 1)
+        self.head = control(w.Dropdown, "head", "which head", options=heads)
         self.words, self.answer, self.table = w.HTML(), w.HTML(), w.HTML()
         self.overview, self.detail = _drawing(), _drawing()
         controls = w.HBox([self.example, self.other, self.layer, self.head], layout=w.Layout(flex_flow="row wrap"))
@@ -227,8 +218,8 @@ class AttentionViewer(w.VBox):
         self.children = [heading, controls, self.answer, self.words, self.overview, self.detail, self.table]
         self.example.observe(lambda change: self.ask(self.example.value), names="value")
         self.other.observe(lambda change: self.other.value and self.ask(self.other.value), names="value")
-        for control in (self.layer, self.head):
-            control.observe(lambda change: self.refresh(), names="value")
+        for one in (self.layer, self.head):
+            one.observe(lambda change: self.refresh(), names="value")
         self.ask(self.example.value)
         if self.grid.needed is not None:  # begin with the head that looks most like an ideal adder
             self.layer.value, self.head.value = max(

@@ -13,7 +13,7 @@ from ..training.fit import fit
 from ..training.in_context import InContextExperiment
 from ..training.runs import Run
 from . import context_plots
-from .widgets import SLICE, WIDE, _put, _table, _text
+from .widgets import SLICE, _put, _table, _text, control
 
 
 class ContextExplorer(w.VBox):
@@ -25,18 +25,17 @@ class ContextExplorer(w.VBox):
     def __init__(self, experiment: InContextExperiment, examples: str = "1 0 2\n0 1 3", question: str = "1 1"):
         super().__init__()
         self.experiment, self.training, self._stopping = experiment, None, False
-        common = {"style": WIDE, "layout": w.Layout(width="18em"), "continuous_update": False}
-        self.p = w.BoundedIntText(experiment.p, 2, 31, description="p", tooltip="numbers are 0 to p - 1", **common)
-        self.tasks = w.IntText(experiment.tasks, description="tasks", tooltip="tasks of pre-training", **common)
-        self.alpha = w.FloatText(experiment.alpha, description="alpha", tooltip="share of inputs seen", **common)
-        self.depth = w.BoundedIntText(
-            experiment.shape.layers, 1, 6, description="blocks", tooltip="depth of the model", **common
-        )
+        late = {"width": "18em", "continuous_update": False}
+        self.p = control(w.BoundedIntText, "p", "numbers are 0 to p - 1", value=experiment.p, min=2, max=31, **late)
+        self.tasks = control(w.IntText, "tasks", "tasks of pre-training", value=experiment.tasks, **late)
+        self.alpha = control(w.FloatText, "alpha", "share of inputs seen", value=experiment.alpha, **late)
+        blocks = {"value": experiment.shape.layers, "min": 1, "max": 6}
+        self.depth = control(w.BoundedIntText, "blocks", "depth of the model", **blocks, **late)
         self.best = w.Checkbox(False, description="weights of the best step", indent=False)
-        self.examples = w.Textarea(
-            examples, rows=6, description="examples", tooltip="x y z in each line", continuous_update=False, style=WIDE
+        self.examples = control(
+            w.Textarea, "examples", "x y z in each line", value=examples, rows=6, **late | {"width": None}
         )
-        self.question = w.Text(question, description="question", tooltip="x y", **common)
+        self.question = control(w.Text, "question", "x y", value=question, **late)
         self.train_button = w.Button(description="Train", button_style="primary", tooltip="train this model here")
         self.stop_button = w.Button(description="Stop", disabled=True, tooltip="Train goes on from there")
         self.status, self.answer, self.figure = w.HTML(), w.HTML(), w.Output()
@@ -50,8 +49,8 @@ class ContextExplorer(w.VBox):
             self.answer,
             self.figure,
         ]
-        for control in (self.p, self.tasks, self.alpha, self.depth, self.best, self.examples, self.question):
-            control.observe(lambda change: self.refresh(), names="value")
+        for one in (self.p, self.tasks, self.alpha, self.depth, self.best, self.examples, self.question):
+            one.observe(lambda change: self.refresh(), names="value")
         self.train_button.on_click(lambda button: self.start())
         self.stop_button.on_click(lambda button: self.stop())
         self.refresh()

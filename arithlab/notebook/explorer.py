@@ -12,10 +12,11 @@ from ..model.transformer import Probe
 from ..training.evaluate import evaluate
 from ..training.runs import Run
 from . import plots
-from .widgets import WIDE, _drawing, _heading, _put, _text
+from .widgets import _drawing, _heading, _put, _text, control
 
 LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 20, 50, 100, 200, 500, 1000)
 WINDOWS = (0, 1, 2, 3, 4, 8, 16, math.inf)
+TEMPERATURES = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
 NEAR, ALL = 20_000, 40_000_000  # tokens with a window, pairs of tokens without: about a second on two cores
 
 
@@ -33,39 +34,21 @@ class LengthExplorer(w.VBox):
             raise ArithlabError("LengthExplorer was given no run: give it some by training digits, as in {3: run}.")
         if type(digits) is not int or not 1 <= digits <= MAX_DIGITS:
             raise ArithlabError(f"digits {shorten(digits)}: allowed are whole numbers from 1 to {MAX_DIGITS:,}.")
-        common = {"style": WIDE, "layout": w.Layout(width="22em")}
         trained = [run.experiment.encoding.window for run in self.runs.values()]
         sizes = sorted({*WINDOWS, *(window for window in trained if window is not None)})
         windows, own = [("all" if math.isinf(window) else str(window), window) for window in sizes], trained[0]
-        self.train_digits = w.Dropdown(
-            options=list(self.runs), description="training digits", tooltip="which model", **common
-        )
-        self.window = w.Dropdown(
-            options=windows,
-            value=math.inf if own is None else own,
-            description="window",
-            tooltip="how far the answering pass sees",
-            **common,
-        )
-        self.temperature = w.Dropdown(
-            options=[0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0],
-            value=1.0,
-            description="temperature",
-            tooltip="below 1: sharper attention",
-            **common,
-        )
-        self.digits = w.Dropdown(
-            options=sorted({*LENGTHS, digits}),
-            value=digits,
-            description="test digits",
-            tooltip="of the sums asked",
-            **common,
-        )
+        self.train_digits = control(w.Dropdown, "training digits", "which model", options=list(self.runs))
+        seen = {"options": windows, "value": math.inf if own is None else own}
+        self.window = control(w.Dropdown, "window", "how far the answering pass sees", **seen)
+        heat = {"options": TEMPERATURES, "value": 1.0}
+        self.temperature = control(w.Dropdown, "temperature", "below 1: sharper attention", **heat)
+        lengths = sorted({*LENGTHS, digits})
+        self.digits = control(w.Dropdown, "test digits", "of the sums asked", options=lengths, value=digits)
         self.words, self.figure = w.HTML(), _drawing()
         controls = [self.train_digits, self.window, self.temperature, self.digits]
         self.children = [_heading("How far does it carry on?"), *controls, self.words, self.figure]
-        for control in controls:
-            control.observe(lambda change: self.refresh(), names="value")
+        for one in controls:
+            one.observe(lambda change: self.refresh(), names="value")
         self.refresh()
 
     def refresh(self) -> None:

@@ -13,7 +13,7 @@ from ..inspection.mistakes import KINDS, accuracy_by, mistakes
 from ..training.answer import Answerer, lined_up
 from ..training.runs import Run
 from . import plots
-from .widgets import WIDE, _drawing, _heading, _put, _table, _text
+from .widgets import _drawing, _heading, _put, _table, _text, control
 
 ALL = "all wrong answers"
 
@@ -29,13 +29,10 @@ class MistakesBrowser(w.VBox):
         super().__init__()
         self.model, self.n, self.on = model, n, on
         self.task = model.experiment.task_ if isinstance(model, Run) else None if on is None else task(on)
-        common = {"style": WIDE, "layout": w.Layout(width="26em")}
-        self.test = w.Text(
-            test, description="test domain", continuous_update=False,
-            tooltip="such as D_5 or D_4+D_5; press Enter", **common,
-        )  # fmt: skip
-        self.kind = w.Dropdown(options=[ALL], description="kind", tooltip="which mistakes to browse", **common)
-        self.number = w.BoundedIntText(1, 1, 1, description="mistake", tooltip="its number", **common)
+        wide, typed = {"width": "26em"}, {"value": test, "continuous_update": False}
+        self.test = control(w.Text, "test domain", "such as D_5 or D_4+D_5; press Enter", **typed, **wide)
+        self.kind = control(w.Dropdown, "kind", "which mistakes to browse", options=[ALL], **wide)
+        self.number = control(w.BoundedIntText, "mistake", "its number", value=1, min=1, max=1, **wide)
         self.previous = w.Button(description="Previous", tooltip="the mistake before")
         self.next = w.Button(description="Next", tooltip="the mistake after")
         self.words, self.digits, self.table = w.HTML(), w.HTML(), w.HTML()

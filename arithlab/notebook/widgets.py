@@ -39,6 +39,24 @@ def _heading(words: str) -> w.HTML:
     return w.HTML(f"<style>.arithlab-drawing .js-plotly-plot {{ min-height: 360px }}</style><h4>{words}</h4>")
 
 
+def control(kind: type[w.Widget], description: str, tooltip: str, *, width: str | None = "22em", **more) -> w.Widget:
+    """A control with a label wide enough for ours, and words that say what it is for. more: options of its kind."""
+    return kind(description=description, tooltip=tooltip, style=WIDE, layout=w.Layout(width=width), **more)
+
+
+def task_controls(operation: str, modulus: int, base: int, digits: int, *, least: int = 0) -> list[w.Widget]:
+    """Controls for operation, modulus (from `least`; 0 for none), base and training digits."""
+    # not sliders: theirs have no name that a screen reader could say
+    p, b, lowest = ("modulus p", "base b", f"from {least}") if least else ("modulus", "base", "0 for none")
+    operations = [("addition", "add"), ("multiplication", "mul")]
+    return [
+        control(w.Dropdown, "operation", "what the model learns", options=operations, value=operation),
+        control(w.BoundedIntText, p, lowest, value=modulus, min=least, max=10**6),
+        control(w.BoundedIntText, b, "the number base, 2 to 36", value=base, min=2, max=36),
+        control(w.BoundedIntText, "training digits", "the domain D_n", value=digits, min=1, max=8),
+    ]
+
+
 def _drawing(**options) -> w.Output:
     """Where `_put` puts a figure."""
     return w.Output(**options).add_class("arithlab-drawing")
@@ -79,40 +97,14 @@ class TaskPicker(w.VBox):
         minutes: float = 0.5,
     ):
         super().__init__()
-        common = {"style": WIDE, "layout": w.Layout(width="22em")}
-        self.operation = w.Dropdown(
-            options=[("addition", "add"), ("multiplication", "mul")],
-            value=operation,
-            description="operation",
-            tooltip="what the model learns",
-            **common,
-        )
-        self.modulus = w.BoundedIntText(modulus, 0, 10**6, description="modulus", tooltip="0 for none", **common)
-        self.base = w.BoundedIntText(base, 2, 36, description="base", tooltip="the number base, 2 to 36", **common)
-        self.digits = w.BoundedIntText(digits, 1, 8, description="training digits", tooltip="the domain D_n", **common)
-        self.size = w.Dropdown(
-            options=list(SIZES), value=size, description="size", tooltip="the model's size", **common
-        )
-        self.seeds = w.BoundedIntText(
-            seeds, 1, 20, description="seeds", tooltip="how many models per encoding", **common
-        )
-        self.minutes = w.BoundedFloatText(
-            value=minutes,
-            min=0.05,
-            max=600,
-            step=0.25,
-            description="minutes each",
-            tooltip="training time of each model",
-            **common,
-        )
-        self.positions = w.SelectMultiple(
-            options=ENCODINGS,
-            value=positions,
-            rows=len(ENCODINGS),
-            description="encodings",
-            tooltip="positional encodings to compare",
-            **common,
-        )
+        chosen = self.operation, self.modulus, self.base, self.digits = task_controls(operation, modulus, base, digits)
+        self.size = control(w.Dropdown, "size", "the model's size", options=list(SIZES), value=size)
+        self.seeds = control(w.BoundedIntText, "seeds", "how many models per encoding", value=seeds, min=1, max=20)
+        limits = {"min": 0.05, "max": 600, "step": 0.25}
+        words = "training time of each model"
+        self.minutes = control(w.BoundedFloatText, "minutes each", words, value=minutes, **limits)
+        names = {"options": ENCODINGS, "value": positions, "rows": len(ENCODINGS)}
+        self.positions = control(w.SelectMultiple, "encodings", "positional encodings to compare", **names)
         self.train_button = w.Button(description="Train", button_style="primary", tooltip="train the chosen models")
         self.stop_button = w.Button(
             description="Stop", disabled=True, tooltip="stop after this step; Train goes on from there"
@@ -123,12 +115,12 @@ class TaskPicker(w.VBox):
         self.runs: dict[tuple[str, int], Run] = {}
         self.training: asyncio.Task | None = None
         self._stopping = False
-        left = w.VBox([self.operation, self.modulus, self.base, self.digits, self.size, self.seeds, self.minutes])
+        left = [*chosen, self.size, self.seeds, self.minutes]
         buttons = w.HBox([self.train_button, self.stop_button])
         heading = _heading("Choose a task")
         self.children = [
             heading,
-            w.HBox([left, self.positions], layout=w.Layout(flex_flow="row wrap")),
+            w.HBox([w.VBox(left), self.positions], layout=w.Layout(flex_flow="row wrap")),
             self.preview,
             buttons,
             self.bar,
@@ -136,17 +128,8 @@ class TaskPicker(w.VBox):
             self.figure,
             self.results,
         ]
-        for control in (
-            self.operation,
-            self.modulus,
-            self.base,
-            self.digits,
-            self.size,
-            self.seeds,
-            self.minutes,
-            self.positions,
-        ):
-            control.observe(lambda change: self.refresh(), names="value")
+        for one in (*left, self.positions):
+            one.observe(lambda change: self.refresh(), names="value")
         self.train_button.on_click(lambda button: self.start())
         self.stop_button.on_click(lambda button: self.stop())
         self.refresh()
@@ -280,9 +263,8 @@ class AskBox(w.VBox):
     def __init__(self, run: Run, question: str):
         super().__init__()
         self.run = run
-        self.question = w.Text(
-            question, description="question", style=WIDE, continuous_update=False, tooltip="for example 349+705"
-        )
+        asked = {"value": question, "continuous_update": False}
+        self.question = control(w.Text, "question", "for example 349+705", width=None, **asked)
         self.button = w.Button(description="Ask", tooltip="what does the model answer?")
         self.answer = w.HTML()
         self.children = [_heading("Ask the model"), w.HBox([self.question, self.button]), self.answer]
@@ -304,23 +286,12 @@ class TheoryExplorer(w.VBox):
 
     def __init__(self, operation: str = "add", modulus: int = 101, base: int = 10, digits: int = 4):
         super().__init__()
-        common = {"style": WIDE, "layout": w.Layout(width="22em")}
-        self.operation = w.Dropdown(
-            options=[("addition", "add"), ("multiplication", "mul")],
-            value=operation,
-            description="operation",
-            tooltip="what the model learns",
-            **common,
-        )
-        # not sliders: theirs have no name that a screen reader could say
-        self.modulus = w.BoundedIntText(modulus, 2, 10**6, description="modulus p", tooltip="from 2", **common)
-        self.base = w.BoundedIntText(base, 2, 36, description="base b", tooltip="the number base, 2 to 36", **common)
-        self.digits = w.BoundedIntText(digits, 1, 8, description="training digits", tooltip="the domain D_n", **common)
+        controls = task_controls(operation, modulus, base, digits, least=2)
+        self.operation, self.modulus, self.base, self.digits = controls
         self.words, self.figure = w.HTML(), _drawing()
-        controls = [self.operation, self.modulus, self.base, self.digits]
         self.children = [_heading("What theory predicts"), *controls, self.words, self.figure]
-        for control in controls:
-            control.observe(lambda change: self.refresh(), names="value")
+        for one in controls:
+            one.observe(lambda change: self.refresh(), names="value")
         self.refresh()
 
     def refresh(self) -> None:
@@ -333,20 +304,7 @@ class TheoryExplorer(w.VBox):
             f"{t}, trained on {self.digits.value} digits: the model computes {table['predicted_function'].iloc[-1]}; "
             f"far beyond the training length {100 * limit:.2f} % of its answers are right."
         )
-        measured = pd.DataFrame(
-            {
-                "digits": table["digits"],
-                "exact_match": table["predicted_accuracy"],
-                "low": table["predicted_accuracy"],
-                "high": table["predicted_accuracy"],
-            }
-        )
-        _put(
-            self.figure,
-            plots.by_length(
-                {"theory": measured},
-                train_digits=self.digits.value,
-                title=f"Predicted accuracy of {t}",
-                y="accuracy (%)",
-            ),
-        )
+        shares = dict.fromkeys(["exact_match", "low", "high"], table["predicted_accuracy"])
+        theory, title = {"theory": table[["digits"]].assign(**shares)}, f"Predicted accuracy of {t}"
+        figure = plots.by_length(theory, train_digits=self.digits.value, title=title, y="accuracy (%)")
+        _put(self.figure, figure)
