@@ -89,3 +89,16 @@ def neurons(values: np.ndarray, *, most: int = 6, title: str = "What neurons res
     figure.update_yaxes(type="category")
     figure.update_yaxes(title="y", col=1)
     return style(figure, f"{title}. {'; '.join(said)}.", title=title, height=300)
+
+
+def heads(panels: Mapping[str, pd.Series], *, title: str = "Every head") -> go.Figure:
+    """One number in percent per head: a panel for each series, indexed by layer and head."""
+    figure, said = make_subplots(1, len(panels), subplot_titles=list(panels), shared_yaxes=True), []
+    for column, (name, values) in enumerate(panels.items(), 1):
+        grid = 100 * values.unstack("head")
+        names = [f"head {head}" for head in grid.columns], [f"block {layer}" for layer in grid.index]
+        text = {"text": grid.map("{:.0f}".format), "texttemplate": "%{text}", "hovertemplate": "%{y}, %{x}: %{z:.1f} %"}
+        heat(figure, grid, *names, (1, column), bar=column == len(panels), **text)
+        said.append(f"{name}: " + ", ".join(f"{at} {100 * value:.0f} %" for at, value in values.items()))
+    figure.update_yaxes(autorange="reversed")
+    return style(figure, f"{title}, (block, head). {'. '.join(said)}.", title=title, height=150 + 50 * len(grid))
