@@ -151,7 +151,7 @@ def overview(grid: Grid) -> go.Figure:
     figure.update_yaxes(autorange="reversed", showticklabels=False, showgrid=False)
     rows = {"tickvals": list(range(len(grid.writes))), "ticktext": grid.writes, "tickfont": {"size": 10}}
     figure.update_yaxes(showticklabels=True, automargin=True, **rows, col=1)
-    title, score = f"All heads while the model answers {grid.question['question']}", ""
+    title, score = "All heads", ""
     if grid.needed is not None:
         score = ", with the share of attention on the tokens that an ideal adder needs"
         title += "; framed: what an ideal adder needs"
