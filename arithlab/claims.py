@@ -90,7 +90,7 @@ class Claim:
             row["verdict"], row["condition"] = VERDICTS[1], f"up to {longest} digits"
         row["values"] = [round(value, 2) for value in values]
         row["ours"] = f"{values.median():.1f} ({values.min():.1f} to {values.max():.1f})"
-        row["seeds"] = table["seed"].nunique()
+        row["seeds"] = table["seed"].reindex(values.index).nunique()
         row["holds"] = f"{inside.sum()} of {len(inside)}"
         if len(table) < recorded_runs:
             row["holds"] += f" ({recorded_runs - len(table)} set aside)"
