@@ -70,7 +70,10 @@ def test_a_printed_table_stands_beside_medians_and_ranges():
     assert (list(paper.x), list(paper.y)) == ([4, 5, 6], ["D_5", "D_4"])
     assert paper.text.tolist() == [["100", "100", "0"], ["100", "0", "0"]]
     assert list(ours.x) == [4, 5]  # no run was asked six digits
-    assert ours.text.tolist() == [["", ""], ["100<br>40-100", "1"]]  # two points apart are one number
+    assert ours.text.tolist() == [
+        ["", ""],
+        ["100<br><span style='font-size:8px'>40-100</span>", "1"],
+    ]  # two points apart are one number
     assert "paper: D_4 100 0 0; D_5 100 100 0. ours, median: D_4 100 1" in figure.layout.meta["alt"]
 
 

@@ -17,12 +17,12 @@ def circles(panels: Mapping[str, pd.DataFrame], *, by: str = "log_ratio", title:
     """The first two principal components of heads, coloured by a logarithm; from `circles.head_components`."""
     figure, said = make_subplots(1, len(panels), subplot_titles=list(panels)), []
     for column, (name, table) in enumerate(panels.items(), 1):
-        known = table.dropna(subset=["log_x", "log_y"])
+        known, cycle = table.dropna(subset=["log_x", "log_y"]), {"cmin": 0, "cmax": table["x"].max()}
         figure.add_scatter(
             x=known.pc1,
             y=known.pc2,
             mode="markers",
-            marker={"color": known[by], "colorscale": CYCLE, "size": 9, "line": {"width": 0.5, "color": GREY}},
+            marker={"color": known[by], "colorscale": CYCLE, **cycle, "size": 9, "line": {"width": 0.5, "color": GREY}},
             customdata=known[["x", "y", "log_x", "log_y"]],
             hovertemplate="x %{customdata[0]}, y %{customdata[1]}<br>logarithms %{customdata[2]}, %{customdata[3]}"
             "<extra></extra>",

@@ -107,7 +107,8 @@ def kinds(tables: Mapping[str, pd.DataFrame], *, title: str = "Which questions i
     words = {"ratio": "a multiple of one example", "regression": "a combination of several", "open": "not determined"}
     for column, (name, table) in enumerate(tables.items(), 1):
         for index, (kind, called) in enumerate(words.items()):
-            here = table[(table.kind == kind) & (table.share > 0)]
+            # before any example only (0, 0) is determined
+            here = table[(table.kind == kind) & (table.share > 0) & ((table.shots > 0) | (kind == "open"))]
             figure.add_scatter(
                 x=here.shots,
                 y=100 * here.exact_match,
@@ -153,7 +154,8 @@ def beliefs(panels: Mapping[str, np.ndarray], *, title: str = "Which task is it?
 def shot_grids(table: pd.DataFrame, *, title: str = "What it can answer, and what ratio matching could") -> go.Figure:
     """Every question after 1, 2, ... examples, from `inspection.in_context.shot_grid`: a panel for each number."""
     shots = table.shots.unique()
-    figure = make_subplots(1, len(shots), subplot_titles=[f"{k} examples" for k in shots], shared_yaxes=True)
+    titles = [f"{k} example{'s' if k > 1 else ''}" for k in shots]
+    figure = make_subplots(1, len(shots), subplot_titles=titles, shared_yaxes=True)
     said = []
     names = ("wrong", "right, ratio matching could", "right, only a combination gives it", "right, by chance?")
     colours = ("rgba(128,128,128,0.25)", COLOURS[0], COLOURS[1], COLOURS[3])
@@ -202,7 +204,7 @@ def task_curves(table: pd.DataFrame, *, title: str = "Every task while it is lea
             )  # fmt: skip
         middle = 100 * mine.groupby("step").exact_match.median()
         tasks = len(mine.drop_duplicates(["a", "b"]))
-        figure.add_scatter(x=middle.index, y=middle, mode="lines+markers", name=f"{name} ({tasks} tasks)", **looks)
+        figure.add_scatter(x=middle.index, y=middle, mode="lines+markers", name=f"{name} ({tasks})", **looks)
         said.append(f"{name}, {tasks} tasks: median {', '.join(f'{v:.0f} % at step {s}' for s, v in middle.items())}")
     figure.update_xaxes(title="step")
     figure.update_yaxes(title="accuracy (%)", range=[-4, 104])

@@ -255,7 +255,7 @@ def modulus_bars(table: pd.DataFrame, *, title: str) -> go.Figure:
     figure.update_xaxes(title="task", type="category", tickangle=0)
     figure.update_yaxes(title="exact match (%)", range=[0, 115])
     pairs = zip(table["name"], percent, 100 * table["predicted"], strict=True)
-    said = "; ".join(f"{name}: measured {m:.1f} %, theory {p:.1f} %" for name, m, p in pairs)
+    said = "; ".join(f"{name.replace('<br>', ', ')}: measured {m:.1f} %, theory {p:.1f} %" for name, m, p in pairs)
     return style(figure, f"{title}. {said}.", title=title)
 
 
@@ -263,10 +263,9 @@ def training_curves(metrics: pd.DataFrame, *, title: str = "While it learns") ->
     """Exact match by length over the steps of training, from `run.metrics`."""
     figure, said = go.Figure(), []
     for index, (digits, group) in enumerate(metrics.groupby("digits")):
-        figure.add_scatter(
-            x=group["step"], y=100 * group["exact_match"], name=f"{digits} digits", mode="lines", **look(index)
-        )
-        said.append(f"{digits} digits end at {100 * group['exact_match'].iloc[-1]:.0f} %")
+        name = f"{digits} digit{'s' if digits > 1 else ''}"
+        figure.add_scatter(x=group["step"], y=100 * group["exact_match"], name=name, mode="lines", **look(index))
+        said.append(f"{name}: {100 * group['exact_match'].iloc[-1]:.0f} % in the end")
     if stopped := metrics.attrs.get("stopped"):
         words = f"the loss was no number at step {stopped}"
         figure.add_vline(x=stopped, line={"color": COLOURS[1], "dash": "dash"}, annotation_text=words)

@@ -115,7 +115,7 @@ def beside_paper(table: pd.DataFrame, *, title: str) -> go.Figure:
         if label == "ours, median":
             ends = [end.reindex(order) for end in (low, high)]
             spread = ends[0].map("{:.0f}".format) + "-" + ends[1].map("{:.0f}".format)
-            text = text.mask(ends[1] - ends[0] > POINTS, text + "<br>" + spread)
+            text = text.mask(ends[1] - ends[0] > POINTS, text + "<br><span style='font-size:8px'>" + spread + "</span>")
         heat(
             figure,
             part,
@@ -130,7 +130,8 @@ def beside_paper(table: pd.DataFrame, *, title: str) -> go.Figure:
         told = part[::-1].dropna(how="all")
         rows = (f"{name} {' '.join(f'{x:g}' for x in row.dropna())}" for name, row in told.iterrows())
         said.append(f"{label}: {'; '.join(rows)}")
-    figure.update_xaxes(title=table.columns.name, dtick=1)
+    figure.update_xaxes(dtick=1)
+    figure.update_xaxes(title=table.columns.name, col=1)  # the same in every panel
     figure.update_yaxes(type="category")
     figure.update_yaxes(tickmode="linear", col=1)
     return style(figure, f"{title}, in percent. {'. '.join(said)}.", title=title, height=150 + 36 * len(order))
