@@ -8,11 +8,10 @@ from ..arithmetic.in_context import logarithms
 from ..errors import ArithlabError
 from ..training.runs import Run
 from ..training.shots import check_in_context
-from .in_context import examples_of, recording
+from .in_context import TASK, examples_of, recording
 from .outputs import principal_components
 
 TOKENS = ("x", "y")  # of the question; its z is what the model is to say
-TASK = (1, 2)  # a and b of the examples
 
 
 def head_components(run: Run, layer: int, head: int, *, shots: int = 4, count: int = 4) -> pd.DataFrame:

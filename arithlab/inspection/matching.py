@@ -8,9 +8,7 @@ from ..errors import ArithlabError
 from ..training.runs import Run
 from ..training.shots import by_shots, check_in_context, late
 from ..training.stages import Altered
-from .in_context import examples_of, recording
-
-TASK = (1, 2)  # a and b of the examples
+from .in_context import TASK, examples_of, recording
 
 
 def ratio_attention(run: Run, *, shots: int = 8) -> pd.DataFrame:
