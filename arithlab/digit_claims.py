@@ -119,14 +119,17 @@ def _moduli() -> list[Claim]:
     for letter, operation in (("C", "addition"), ("G", "multiplication")):
         cells = printed[printed["table"] == letter]
         shorter = cells[cells.test_digits < cells.train_domain.str[-1].astype(int)].accuracy_percent
+        grid = f"{operation}_mod"
+        moduli = [task.split()[-1] for task in recorded(grid).task.unique()] if is_recorded(grid) else ["none"]
         made.append(
             Claim(
                 id=f"{letter} shorter",
                 paper=P1,
                 where=f"table {letter}",
-                says=f"modular {operation}, every modulus: right at every length below that of training",
+                says=f"modular {operation}: right at every length below that of training "
+                f"(recorded moduli: {', '.join(moduli)})",
                 theirs=f"{shorter.min():g} to {shorter.max():g}",
-                grid=f"{operation}_mod",
+                grid=grid,
                 measure=partial(worst, name="exact_match", lengths=(1, 2)),
                 measured="lowest exact match (%) at 1 and 2 digits, trained on 3",
                 least=98.0,
