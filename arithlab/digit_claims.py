@@ -62,7 +62,9 @@ def _tables() -> list[Claim]:
         aim = {digits: round(cells[digits] / 100) * 100 for digits in tested if not 0.5 <= cells[digits] <= 99.5}
         compared = "the cells that the paper has at 0 or 100 %" if aim else "the printed cells"
         aim = aim or {digits: cells[digits] for digits in tested}
-        says = ("right where the paper is at 100 %, " if 100 in aim.values() else "") + "wrong where it is at 0"
+        says = "wrong where the paper is at 0"
+        if 100 in aim.values():
+            says = "right where the paper is at 100 %, wrong where it is at 0"
         if against == "truncated operands":
             says = "the answers are those of the truncated operands"
         made.append(
