@@ -8,14 +8,16 @@ from .claims import Claim, best
 from .training.shots import PHASES
 
 P3 = "2406.02550"
-GRID, NOTEBOOK = "in_context", "07_in_context_modular"
+GRID, SMALLER, NOTEBOOK = "in_context", "in_context_small", "07_in_context_modular"  # p = 7, p = 5
 FEW, MANY, SMALL, LARGE = 8, 40, 0.5, 0.8  # tasks of 49, shares of the inputs
-TWO, ONE = {"size": "tiny"}, {"size": "1-4-64"}  # blocks
+CHOSEN = {"rule": "rectangular"}  # how the tasks of pre-training are chosen, unless a claim is about that
+TWO, ONE = {"size": "tiny"} | CHOSEN, {"size": "1-4-64"} | CHOSEN  # blocks
 
 
 def claims() -> list[Claim]:
     """The claims that the recorded runs decide on."""
     common = {"paper": P3, "grid": GRID, "notebook": NOTEBOOK}
+    smaller = common | {"grid": SMALLER}
     many = TWO | {"tasks": MANY, "alpha": LARGE}
     learners = TWO | {"tasks": MANY, "phase": (PHASES["ood train"], PHASES["ood test"])}  # say something of new tasks
     return [
@@ -65,6 +67,17 @@ def claims() -> list[Claim]:
             **common,
         ),
         Claim(
+            id="P3 random tasks",
+            where="figure 9",
+            says="tasks chosen at random do as well as rectangular ones",
+            theirs="yes",
+            runs={"size": "tiny", "rule": "random"},
+            measure=lambda table: 100 * table["best_ood train"],
+            measured=f"accuracy (%) on new tasks, known inputs, after {MANY} tasks chosen at random, at the best step",
+            least=50,
+            **common,
+        ),
+        Claim(
             id="P3 depth",
             where="figure 4",
             says="one block learns no new task in context (two are the least that does)",
@@ -74,6 +87,28 @@ def claims() -> list[Claim]:
             measured=f"accuracy (%) of one block on new tasks, known inputs, after {MANY} tasks, at its best step",
             most=30,
             **common,
+        ),
+        Claim(
+            id="P3 four blocks",
+            where="figures 1 and 3",
+            says="four blocks learn to solve new tasks in context",
+            theirs="yes",
+            runs={"size": "4-4-64"},
+            measure=lambda table: 100 * table["best_ood train"],
+            measured="accuracy (%) on new tasks, known inputs, at the best step; p = 5, 20 of 25 tasks",
+            least=50,
+            **smaller,
+        ),
+        Claim(
+            id="P3 two blocks stay",
+            where="figure 25",
+            says="with two blocks the ability does not fade",
+            theirs="yes",
+            runs={"size": "tiny", "tasks": 20, "shared": False},
+            measure=lambda table: 100 * table["exact_match_ood train"] / table["best_ood train"],
+            measured="accuracy on new tasks, known inputs, at the end, in % of the best step; p = 5, 20 of 25 tasks",
+            least=90,
+            **smaller,
         ),
         *(
             Claim(

@@ -58,15 +58,15 @@ def beside(letter: str) -> pd.DataFrame:
 
 def _untested() -> list[Claim]:
     """Claims that nothing recorded here can decide, and why."""
-    gpu = "needs a large GPU for hours; InContextExperiment.faithful() describes the runs"
-    large = "needs a large GPU for days; Experiment.faithful() describes the runs"
+    gpu = "needs a large GPU for hours; grids/paper/in_context.toml describes the runs"
+    large = "needs a large GPU for days; grids/paper describes the runs"
     later = "no runs of this are recorded yet"
+    first = "no run of four blocks answers new tasks here (P3 four blocks)"
     rows = [
         (P1, "P1 full size", "tables A to H", "the tables hold for 10.7 M parameters and 8 million steps", large),
         (P2, "P2 products", "figure 1b, table 2", "products of three digits: the same classes", later),
         (P3, "P3 full size", "figures 1 and 3", "the phases at p = 29, 512 wide, two to six blocks", gpu),
-        (P3, "P3 regression", "figure 5", "four blocks combine examples (modular regression)", later),
+        (P3, "P3 regression", "figure 5", "four blocks combine examples (modular regression)", first),
         (P3, "P3 moduli", "figure 28", "larger moduli need more tasks", later),
-        (P3, "P3 random tasks", "figure 9", "tasks chosen at random do as well as rectangular ones", later),
     ]
     return [Claim(paper=p, id=i, where=w, says=s, theirs="yes", why=why) for p, i, w, s, why in rows]

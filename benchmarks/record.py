@@ -2,8 +2,8 @@
 
 With a [test], and in context, the table of results goes to outputs/reference/NAME.csv. Otherwise, or where --weights
 is given, every run is copied to outputs/reference, with its curve and what was measured of it; with weights for the
-seeds named only (and the tasks, where --of names some). In context, only the runs of these seeds are copied: nothing
-stands for weights there.
+seeds named only (and the tasks, where --of names some), and where they are recorded already. In context, only the runs
+of these seeds are copied: nothing stands for weights there.
 """
 
 import argparse
@@ -14,9 +14,9 @@ from arithlab.errors import ArithlabError
 from arithlab.training.grids import read_grid, results
 from arithlab.training.in_context import InContextExperiment
 from arithlab.training.remember import record
-from arithlab.training.runs import Run, reference_folder, write_file
+from arithlab.training.runs import WEIGHTS, Run, reference_folder, write_file
 
-CHOSEN_BY = ("positions", "train", "task")  # fields by which claims choose runs: in every table, varied or not
+CHOSEN_BY = ("positions", "train", "task")  # fields by which claims choose sums: in every table, varied or not
 
 
 def main() -> int:
@@ -34,8 +34,8 @@ def main() -> int:
     table = grid.digits or in_context
     if table:
         found, first = results(given.grid), grid.experiments[0]
-        for name in CHOSEN_BY:
-            if name not in found and hasattr(first, name):
+        for name in () if in_context else CHOSEN_BY:
+            if name not in found:
                 found.insert(2, name, getattr(first, name))
         write_file(reference_folder() / f"{given.grid.stem}.csv", found.to_csv(index=False))
     if given.weights is not None or not table:
@@ -43,7 +43,8 @@ def main() -> int:
         for experiment in grid.experiments:
             if experiment.seed in seeds or not in_context:
                 wanted = experiment.seed in seeds and (not given.of or experiment.task in given.of)
-                record(Run.of(experiment), weights=wanted)
+                kept = (reference_folder() / experiment.id / WEIGHTS).exists()  # a notebook may look inside them
+                record(Run.of(experiment), weights=wanted or kept)
     return 0
 
 

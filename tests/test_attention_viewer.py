@@ -119,6 +119,22 @@ def test_the_viewer_follows_its_controls_and_says_what_it_shows(padded):
         assert control.tooltip
 
 
+def test_a_typed_question_joins_the_list_and_the_first_one_can_be_chosen_again(padded):
+    viewer = al.AttentionViewer(padded, ["12+34"])
+    viewer.other.value = "56+17"
+    assert viewer.example.value == viewer.grid.question["question"] == "56+17"
+    viewer.example.value = "12+34"
+    assert viewer.grid.question["question"] == "12+34"
+    viewer.other.value = "nonsense"
+    assert "role='status'" in viewer.words.value
+    assert "12+34" not in viewer.words.value
+    assert viewer.example.options == ("12+34", "56+17")
+    unasked = al.AttentionViewer(padded, ["nonsense"])
+    assert "nonsense" in unasked.words.value
+    unasked.other.value = "12+34"
+    assert unasked.grid.question["question"] == "12+34"
+
+
 def test_the_viewer_shows_other_tasks_without_an_ideal_pattern(tmp_path):
     e = al.Experiment(task="mul", train="D_1", format="padded 3", size="1-2-8")
     run = Run(tmp_path, e)

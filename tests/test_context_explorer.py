@@ -136,7 +136,7 @@ def test_stop_keeps_what_is_done(out):
         await box.training
 
     asyncio.run(press())
-    assert "Not trained yet" in box.status.value
+    assert "Stopped. Train goes on from here." in box.status.value
     assert not box.train_button.disabled
     train(CONTEXT)  # goes on
     box.refresh()

@@ -9,7 +9,7 @@ import arithlab as al
 from arithlab.arithmetic import batches
 from arithlab.arithmetic import digits as dg
 from arithlab.errors import ArithlabError
-from arithlab.inspection.cuts import cut_parts, parts
+from arithlab.inspection.cuts import cut_parts, parts, temperatures
 from arithlab.inspection.ideal import READS, ideal_share, ideal_tokens
 from arithlab.inspection.lens import attribution, logit_lens
 from arithlab.inspection.patching import carry_followed, carry_map, carry_pairs, patched
@@ -84,6 +84,33 @@ def test_pairs_differ_in_one_carry_and_in_nothing_that_tells_but_the_operands(ca
     for questions in (clean, corrupted):
         assert batches.is_test_pair(questions.a, questions.b).all()
     assert 0.3 < carries[0][:, place].mean() < 0.7
+
+
+def test_a_layer_cut_whole_is_its_attention_and_its_mlp_cut(padded):
+    cut = cut_parts(padded, 2, n=50).query("part == 'layer' and layer == 0").accuracy
+
+    def none(site, layer, x):
+        return torch.zeros_like(x) if layer == 0 and site in ("attn_out", "mlp_out") else x
+
+    questions = held_out(padded, 2, 50)
+    right = matching_tokens(padded.model, questions.tokens, Probe(attention=None, edit=none))
+    at = [token - questions.tokens.ids.shape[1] for token in questions.answer]
+    assert cut.tolist() == pytest.approx(right[:, at].mean(0).tolist())
+
+
+def test_temperatures_everywhere_in_a_layer_and_in_a_head(padded):
+    table = temperatures(padded, 2, [0.25, 8.0], n=100)
+    tokens = held_out(padded, 2, 100).tokens
+
+    def exact(heat):
+        return matching_tokens(padded.model, tokens, Probe(attention=None, temperature=heat)).all(1).mean()
+
+    found = table.set_index(["part", "layer", "head", "temperature"]).exact_match
+    assert found["whole", -1, -1, 1.0] == exact(1.0)
+    assert found["whole", -1, -1, 8.0] == exact(8.0) < found["whole", -1, -1, 1.0]
+    assert found["attention", 1, -1, 8.0] == exact([1.0, 8.0])
+    assert found["head", 0, 1, 0.25] == exact([[1.0, 0.25], [1.0, 1.0]])
+    assert len(table) == 3 + 2 * (2 + 4)
 
 
 @pytest.mark.parametrize("site", SITES)
@@ -192,6 +219,8 @@ def test_scrambled_weights_keep_their_norm_and_lose_what_was_learned(padded):
 REFUSED = [
     (lambda run: cut_parts(run, 2, 10, fill="median"), "unknown fill"),
     (lambda run: cut_parts(run, 2, 0), "whole numbers of questions"),
+    (lambda run: temperatures(run, 2, [0.5, 0]), "numbers above 0"),
+    (lambda run: temperatures(run, 2, [float("inf")]), "numbers above 0"),
     (lambda run: cut_parts(run, 9, 10), "do not fit"),
     (lambda run: carry_map(run, 2, places=[2]), "place 2"),
     (lambda run: carry_map(run, 2, places=[0], case="passed"), "place 0"),

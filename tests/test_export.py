@@ -164,6 +164,10 @@ def test_a_head_can_be_chosen_in_a_page_without_a_kernel(pages, tmp_path):
         assert page.run("document.querySelector('select').value") != chosen
         page.wait(f"JSON.stringify({shown}) !== {json.dumps(json.dumps(before, separators=(',', ':')))}")
         assert page.run(f"{figure}.querySelector('figcaption').textContent") != words
+        name = page.run("document.querySelector('select').value")  # the sentence and the table beside it follow
+        assert page.run(f"{figure}.parentNode.querySelector('.words').textContent").lower().startswith(name)
+        first = page.run(f"{figure}.parentNode.querySelector('.table td + td').textContent")
+        assert first.split(",")[0] in page.run(f"{figure}.querySelector('figcaption').textContent")
         assert page.axe("main") == []
 
 

@@ -1,6 +1,9 @@
 """A causal language model of the transformers package, made here and saved in a folder, studied like any other."""
 
 import builtins
+import re
+from contextlib import chdir
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +11,9 @@ import arithlab as al
 from arithlab.errors import ArithlabError, PackageMissing
 from arithlab.notebook import plots
 from arithlab.training.hugging_face import hugging_face
+
+PAGE = (Path(__file__).parent.parent / "docs" / "elsewhere.md").read_text()
+EXAMPLE = re.findall(r"```python\n(.*?)```", PAGE, re.S)
 
 
 def test_a_missing_package_is_named(monkeypatch):
@@ -31,22 +37,12 @@ def test_bad_settings_are_told_before_anything_is_loaded(wrong):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A GPT-2 of one layer, its weights at random, with a tokenizer of single characters."""
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install '.[hf]'")
-    import torch
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-
-    signs = ["<pad>", *"0123456789+*=;"]
-    tokenizer = Tokenizer(models.WordLevel({sign: i for i, sign in enumerate(signs)}, unk_token="<pad>"))
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Split(Regex("."), "isolated"), decoders.Fuse()
-    torch.manual_seed(0)
-    shape = {"vocab_size": len(signs), "n_positions": 32, "n_embd": 16, "n_layer": 1, "n_head": 2,
-             "tie_word_embeddings": False, "initializer_range": 0.5}  # fmt: skip
-    config = transformers.GPT2Config(**shape, bos_token_id=None, eos_token_id=14)
+    """The model that docs/elsewhere.md makes: a GPT-2 of one layer, its tokens single characters."""
+    pytest.importorskip("transformers", reason="transformers is not installed: pip install '.[hf]'")
     where = tmp_path_factory.mktemp("gpt2")
-    transformers.GPT2LMHeadModel(config).save_pretrained(where)
-    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>").save_pretrained(where)
-    return where
+    with chdir(where):
+        exec(EXAMPLE[0], {})
+    return where / "tiny-gpt2"
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +89,11 @@ def test_a_question_beyond_its_context_is_told(ask):
 def test_a_folder_without_a_model_is_told(folder, tmp_path):
     with pytest.raises(ArithlabError, match="no causal language model"):
         hugging_face(tmp_path)
+
+
+def test_the_worked_example_runs_and_nothing_is_right(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    exec(EXAMPLE[1], made := {})
+    assert made["map_of_lengths"].exact_match.mean() < 0.1
+    assert made["found"].agreement.max() < 0.2
+    assert made["sorted_"].kind.eq("right").mean() < 0.2

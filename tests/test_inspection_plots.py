@@ -6,7 +6,7 @@ import pytest
 
 import arithlab as al
 from arithlab.arithmetic.tokens import ROLE
-from arithlab.inspection.cuts import cut_parts, parts
+from arithlab.inspection.cuts import cut_parts, parts, temperatures
 from arithlab.inspection.recording import held_out
 from arithlab.model.transformer import shape_of
 from arithlab.notebook import inspection_plots
@@ -54,11 +54,19 @@ def test_every_token_of_a_layout_says_what_it_is():
 
 def test_cuts_are_rows_in_the_order_of_the_model(padded):
     figure = inspection_plots.cut_effects(cut_parts(padded, 2, n=20), title="x")
-    names = ["layer 1, head 1", "layer 1, head 2", "layer 1, attention", "layer 1, MLP"]
-    assert list(figure.data[0].y)[:4] == names
-    assert np.shape(figure.data[0].z) == (8, 4)
+    names = ["layer 1, head 1", "layer 1, head 2", "layer 1, attention", "layer 1, MLP", "layer 1, whole"]
+    assert list(figure.data[0].y)[:5] == names
+    assert np.shape(figure.data[0].z) == (10, 4)
     assert "layer 2, MLP leaves at worst" in figure.layout.meta["alt"]
-    assert len(parts(shape_of("3-2-8"))) == 3 * 4
+    assert len(parts(shape_of("3-2-8"))) == 3 * 5
+
+
+def test_temperatures_are_columns_and_what_is_cut_is_told(padded):
+    figure = inspection_plots.temperature_effects(temperatures(padded, 2, [4.0, 0.5], n=20), title="x")
+    assert list(figure.data[0].x) == ["0.5", "4"]
+    assert list(figure.data[0].y)[:3] == ["whole", "layer 1, head 1", "layer 1, head 2"]
+    assert np.shape(figure.data[0].z) == (7, 2)
+    assert "As trained, at temperature 1, 100 %; whole" in figure.layout.meta["alt"]
 
 
 def test_contributions_show_no_minus_nought():

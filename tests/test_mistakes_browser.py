@@ -66,6 +66,15 @@ def test_another_domain_is_asked_and_a_bad_one_is_told(browser):
     assert browser.number.max == before
 
 
+def test_an_error_in_the_readers_own_function_is_seen_in_the_widget():
+    def knows_three_digits(question):
+        return str(sum(int(text) if len(text) < 4 else {}[text] for text in question.split("+")))
+
+    browser = al.MistakesBrowser(knows_three_digits, "D_3", n=50, on="add")
+    browser.test.value = "D_4"
+    assert "it raised KeyError" in browser.words.value
+
+
 def test_a_model_without_mistakes_has_none_to_show():
     browser = al.MistakesBrowser(lambda q: str(sum(map(int, q.split("+")))), "D_2", n=50, on="add")
     assert "no mistake to show" in browser.words.value

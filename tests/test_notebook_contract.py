@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -62,8 +64,22 @@ def test_papermill_sees_the_same_parameters(path):
     assert set(papermill.inspect_notebook(str(path))) == set(declared_parameters(path))
 
 
-def test_second_code_cell_sets_up(notebook):
-    source = code(notebook)[1].source
+def test_where_the_kernel_lacks_the_kit_the_second_code_cell_installs_it_from_the_clone(notebook, tmp_path):
+    cell = code(notebook)[1]
+    assert cell.metadata.tags == ["install"]
+    (tmp_path / "pip.py").write_text(
+        "import sys; print(*sys.argv[1:])"
+    )  # in place of the real one: says what it is asked
+    for path, said in ((tmp_path, "install --quiet ..[lab]\n"), (FOLDER.parent, "")):
+        words = [sys.executable, "-S", "-c", cell.source]  # -S: without what is installed beside this Python
+        done = subprocess.run(
+            words, env={"PYTHONPATH": str(path)}, capture_output=True, text=True, check=True, cwd=FOLDER
+        )
+        assert done.stdout == said
+
+
+def test_third_code_cell_sets_up(notebook):
+    source = code(notebook)[2].source
     assert "import arithlab as al" in source
     assert "QUICK = al.setup(QUICK, SEED, OUT)" in source
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_fixtures import BRIEF
 
-from arithlab import formula, last_input, lattice, mistakes, output_distribution, train
+from arithlab import formula, last_input, lattice, mistakes, output_distribution, stream_at, train
 from arithlab.arithmetic import digits as dg
 from arithlab.errors import ArithlabError
 from arithlab.inspection.mistakes import KINDS, kind
@@ -111,3 +111,17 @@ def test_the_representation_is_what_the_first_digit_is_read_from(out):
     shares = logits[0].softmax(-1)[[digits.index(d) for d in first["digit"]]]
     assert torch.allclose(shares, torch.tensor(first["probability"].to_numpy()).float(), atol=1e-5)
     assert "nearest" in maps.clouds({"now": points.numpy()}, [6, 1], title="x").layout.meta["alt"]
+
+
+def test_the_stream_at_any_token_and_layer(padded):
+    questions = ["12+34", "56+34", "57+89", "2+1"]
+    start = stream_at(padded, questions, "a1", 0)
+    assert start.shape == (4, padded.experiment.shape.width)
+    assert (start[1] == start[2]).all()  # an embedding knows the digit and its place
+    assert (start[0] != start[1]).any()
+    end = torch.from_numpy(stream_at(padded, questions, "=", padded.experiment.shape.layers))
+    with torch.inference_mode():
+        assert torch.allclose(padded.model.norm(end), torch.from_numpy(last_input(padded, questions)), atol=1e-5)
+    for token, layers, words in (("d1", 0, "unknown token"), ("a1", 3, "to 2"), ("a1", True, "to 2")):
+        with pytest.raises(ArithlabError, match=words):
+            stream_at(padded, questions, token, layers)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from arithlab.training.experiment import Experiment
 from arithlab.training.grids import read_grid, recorded
 from arithlab.training.in_context import InContextExperiment
 from arithlab.training.runs import Run, reference_folder
@@ -146,6 +147,17 @@ def test_ruff_finds_nothing():
         [Path(sys.executable).with_name("ruff"), "check", "."], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_the_grids_at_the_papers_scale_are_read_and_have_the_papers_settings():
+    grids = {path.stem: read_grid(path).experiments for path in (ROOT / "grids" / "paper").glob("*.toml")}
+    assert set(grids) == {"addition", "addition_mod", "multiplication", "multiplication_mod", "gpt2", "in_context"}
+    for name in ("addition", "addition_mod"):
+        assert all(e == Experiment.faithful(task=e.task, train=e.train) for e in grids[name])
+    assert {str(e.task_.modulus) for e in grids["multiplication_mod"]} == {
+        str(e.task_.modulus) for e in grids["addition_mod"]
+    }
+    assert InContextExperiment.faithful() in grids["in_context"]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "grids").glob("*.toml")), ids=lambda path: path.stem)

@@ -121,6 +121,7 @@ def test_phases_go_by_the_hardest_set_that_is_learned():
     assert shots.phase({}, ceiling) == shots.NOTHING
     assert shots.phase({"id train": 0.59}, ceiling) == shots.NOTHING
     assert shots.phase({"id train": 0.4}, {"id train": 0.2}) == shots.NOTHING  # where ratio matching only guesses
+    assert shots.phase({"id train": 0.4, "ood test": 0.9}, ceiling) == shots.NOTHING  # luck with few questions
 
 
 def test_the_ceilings_are_those_of_ratio_matching():

@@ -203,3 +203,11 @@ def test_the_length_explorer_has_every_window_and_length_that_it_is_given(tmp_pa
 def test_the_length_explorer_says_what_it_cannot_show(runs, digits):
     with pytest.raises(ArithlabError, match=r"run|digits"):
         LengthExplorer(runs, digits=digits)
+
+
+def test_a_fault_of_ours_is_seen_in_the_widget_and_raised(monkeypatch):
+    box = al.TheoryExplorer()
+    monkeypatch.setattr("arithlab.notebook.widgets.predict", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        box.modulus.value = 102
+    assert "Stopped by an error: ZeroDivisionError: division by zero" in box.words.value

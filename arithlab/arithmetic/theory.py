@@ -80,9 +80,13 @@ class PredictedFunction:
                 out[:, place] = digit
         return out
 
+    def operands(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Both operands (N, W) as the model reads them."""
+        return self.read(a, self.digits), self.read(b, self._digits_of_b)
+
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """The predicted answers for digit arrays (N, W): (N, task.answer_width(W)), wider if `unread` is."""
-        return self.task.compute_digits(self.read(a, self.digits), self.read(b, self._digits_of_b))
+        return self.task.compute_digits(*self.operands(a, b))
 
     def accuracy(self, digits: int) -> float:
         """How often the function equals the truth on D_ab of `digits` digits, as a fraction.

@@ -43,8 +43,9 @@ def ideal_share(run: Run, digits: int, n: int = 200) -> pd.DataFrame:
 
     Columns: layer, head, place (of the digit that is being written), reads (one of READS), share (mean over n
     questions), with_carry and without (the same over the questions with a carry into that place, and without; not a
-    number where there are none), uniform (what attention spread evenly over all tokens so far would give). The three
-    shares of a head add up to its score. Needs a plain addition with the answer units first.
+    number where there are none), uniform (what attention spread evenly over all tokens so far would give). The score
+    of the attention viewer is their sum, but for place 1, where it leaves c_0 out. Needs a plain addition with the
+    answer units first.
     """
     check_addition(run, "ideal_share")
     questions = held_out(run, digits, n)

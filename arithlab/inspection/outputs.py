@@ -6,10 +6,11 @@ import torch
 
 from ..arithmetic import digits as dg
 from ..arithmetic.tokens import ROLES
-from ..errors import ArithlabError
+from ..errors import ArithlabError, UnknownName, shorten
 from ..model.positions import Layout
 from ..training.answer import answer
 from ..training.runs import Run
+from .recording import Questions, record
 
 
 def lattice(run: Run, top: int = 10_000, steps: int = 101) -> pd.DataFrame:
@@ -68,6 +69,26 @@ def last_input(run: Run, questions: list[str]) -> np.ndarray:
     return kept[0].float().numpy()
 
 
+def stream_at(run: Run, questions: list[str], token: str, layers: int) -> np.ndarray:
+    """The residual stream at one token of each question after so many layers (0: the embedding): float32 (N, width).
+
+    token: what it stands for, such as "a1" (the tens of the first operand), "c0", "+" or "="; in the answer the right
+    digits stand. For `principal_components`. Raises ArithlabError where the format has no fixed layout.
+    """
+    depth = run.experiment.shape.layers
+    if not isinstance(layers, int) or isinstance(layers, bool) or not 0 <= layers <= depth:
+        raise ArithlabError(f"layers {shorten(layers)}: allowed are 0, the embedding, to {depth}.")
+    asked = Questions(run.experiment, *_operands(run, questions))
+    labels = {}
+    for i in reversed(range(asked.ids.shape[1])):  # of equal ones the first
+        about = asked.about(i)
+        labels[f"{about['role']}{about['token_place']}" if about["role"] in "abc" else about["label"]] = i
+    if token not in labels:
+        raise UnknownName("token", token, [*labels][::-1])
+    site = ("resid_post", layers - 1) if layers else ("resid_pre", 0)
+    return record(run.model, asked, site[:1])[site][:, labels[token]].float().numpy()
+
+
 def principal_components(points: np.ndarray, count: int = 3) -> tuple[np.ndarray, np.ndarray]:
     """The first principal components of points (N, D): coordinates (N, count), and the share of variance of each.
 
@@ -84,11 +105,16 @@ def principal_components(points: np.ndarray, count: int = 3) -> tuple[np.ndarray
 def _prompt(run: Run, questions: list[str]) -> tuple[torch.Tensor, Layout, object]:
     """The tokens up to the answer, what all tokens stand for, and the tokens with the true answer."""
     e = run.experiment
+    tokens = e.format_.encode(e.task_, *_operands(run, questions))
+    return torch.from_numpy(tokens.ids[:, : -tokens.tail]).long(), Layout.of(tokens), tokens
+
+
+def _operands(run: Run, questions: list[str]) -> list[np.ndarray]:
+    """Both operands of the questions as digit arrays of one width."""
+    e = run.experiment
     operands = [e.task_.parse_question(question) for question in questions]
     if any(b.ndim > 1 for _, b in operands):
         raise ArithlabError("this looks into questions of two operands: ask for example 349+705.")
     width = max(max(len(a), len(b)) for a, b in operands)
     e.check_length(width)
-    a, b = (np.concatenate([dg.fit_width(pair[side][None], width) for pair in operands]) for side in (0, 1))
-    tokens = e.format_.encode(e.task_, a, b)
-    return torch.from_numpy(tokens.ids[:, : -tokens.tail]).long(), Layout.of(tokens), tokens
+    return [np.concatenate([dg.fit_width(pair[side][None], width) for pair in operands]) for side in (0, 1)]

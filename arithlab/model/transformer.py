@@ -93,6 +93,8 @@ def check_rope(shape: Shape, positions: str) -> None:
 # Places of a forward pass that a probe may read and change, in the order of a block; D = C/H, hidden = 4 C.
 SITES = (
     "resid_pre",  # (B, T, C) the residual stream before the block
+    "k",  # (B, H, T, D) the keys, by which heads find tokens
+    "v",  # (B, H, T, D) the values, which they take from them
     "z",  # (B, H, T, D) what each head brings, before the output matrix
     "attn_out",  # (B, T, C) what attention adds to the stream
     "resid_mid",  # (B, T, C) the stream after attention
@@ -158,6 +160,8 @@ class Attention(nn.Module):
         q, k = positions.rotate(q, at[..., -tail:]), positions.rotate(k, at[..., -T:])
         if cache is not None:
             k, v = cache.extend(layer, k, v)
+        if probe is not None:
+            k, v = probe.at("k", layer, k), probe.at("v", layer, v)
         K, window = k.shape[2], positions.encoding.window
         if probe is not None and probe.window is not None:
             window = None if math.isinf(probe.window) else probe.window

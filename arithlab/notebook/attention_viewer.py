@@ -15,9 +15,10 @@ from ..inspection.ideal import needed_tokens
 from ..training.answer import lined_up, rows_of
 from ..training.runs import Run
 from .plots import COLOURS, GREY, style
-from .widgets import _drawing, _heading, _put, _table, _text, control
+from .widgets import _drawing, _heading, _put, _table, _text, control, told
 
 GROUPS = {"a": "first operand", "b": "second operand", "c": "answer so far"}  # the rest: signs
+BESIDE = ("words", "table")  # widgets that speak of the chosen head
 STEPS = [i / 16 for i in range(17)]
 SHADES = [
     [t * t, colour] for t, colour in zip(STEPS, sample_colorscale("Cividis", STEPS), strict=True)
@@ -161,6 +162,20 @@ def overview(grid: Grid) -> go.Figure:
     return figure.update_yaxes(showgrid=False, ticks="", linecolor="rgba(0,0,0,0)").update_layout(margin={"l": 10})
 
 
+def _beside(grid: Grid, chosen: int) -> dict[str, str]:
+    """What stands beside a head's map, as HTML by BESIDE: its score in words, and what it reads as a table."""
+    said = f"{_name(grid.heads[chosen])} while the model answers {grid.question['question']}"
+    if grid.needed is None:
+        said += ": what an ideal model would read is worked out for plain addition only."
+    else:
+        share, alike = grid.score(chosen)
+        said += (
+            f": {100 * share:.0f} % of its attention lies on the tokens that an ideal adder needs "
+            f"({100 * alike:.0f} % if it read every token alike)."
+        )
+    return dict(zip(BESIDE, (_text(said.capitalize()), _table(grid.reads(chosen))), strict=True))
+
+
 def detail(grid: Grid, chosen: int) -> go.Figure:
     """One head's map. The figure holds every head's: `choices` in its meta tell an exported page how to switch."""
     figure, choices, count = go.Figure(), [], len(grid.heads)
@@ -173,6 +188,7 @@ def detail(grid: Grid, chosen: int) -> go.Figure:
                 "name": _name(head),
                 "visible": [i == index for i in range(count)] + [True] * (grid.needed is not None),
                 "alt": f"What {_name(head)} reads while the model answers {grid.question['question']}: {said}.",
+                "beside": _beside(grid, index),
             }
         )
     if grid.needed is not None:
@@ -203,7 +219,7 @@ class AttentionViewer(w.VBox):
         super().__init__()
         if not isinstance(questions, (list, tuple)) or not questions:
             raise ArithlabError(f"questions {shorten(questions)}: give a list of at least one, such as ['4789+3214'].")
-        self.run, self.grids = run, {}
+        self.run, self.grids, self.grid = run, {}, None
         shape = run.experiment.shape
         layers, heads = ([(str(i + 1), i) for i in range(n)] for n in (shape.layers, shape.heads))
         self.example = control(w.Dropdown, "example", "a question to look into", options=list(questions))
@@ -212,46 +228,46 @@ class AttentionViewer(w.VBox):
         self.layer = control(w.Dropdown, "layer", "whose heads", options=layers, value=shape.layers - 1)
         self.head = control(w.Dropdown, "head", "which head", options=heads)
         self.words, self.answer, self.table = w.HTML(), w.HTML(), w.HTML()
+        for name in BESIDE:
+            getattr(self, name).add_class(name)
         self.overview, self.detail = _drawing(), _drawing()
         controls = w.HBox([self.example, self.other, self.layer, self.head], layout=w.Layout(flex_flow="row wrap"))
         heading = _heading("Which digits does it read?")
         self.children = [heading, controls, self.answer, self.words, self.overview, self.detail, self.table]
         self.example.observe(lambda change: self.ask(self.example.value), names="value")
-        self.other.observe(lambda change: self.other.value and self.ask(self.other.value), names="value")
+        self.other.observe(lambda change: self.other.value and self._add(self.other.value), names="value")
         for one in (self.layer, self.head):
             one.observe(lambda change: self.refresh(), names="value")
         self.ask(self.example.value)
-        if self.grid.needed is not None:  # begin with the head that looks most like an ideal adder
+        if self.grid is not None and self.grid.needed is not None:  # begin with the head most like an ideal adder
             self.layer.value, self.head.value = max(
                 self.grid.heads, key=lambda one: self.grid.score(self.grid.heads.index(one))
             )
 
     def ask(self, question: str) -> None:
         """Look into the answer to this question; what cannot be asked is said, and the maps stay."""
-        try:
+        with told(self.words):
             if question not in self.grids:
                 self.grids[question] = Grid(self.run, question)
-        except ArithlabError as error:
-            self.words.value = _text(str(error), alarm=True)
-            return
-        self.grid = self.grids[question]
-        written = lined_up(self.run.experiment.task_, self.grid.question)
-        self.answer.value = f"<pre>{html.escape(written)}</pre>"
-        _put(self.overview, overview(self.grid))
-        self.refresh()
+            self.grid = self.grids[question]
+            written = lined_up(self.run.experiment.task_, self.grid.question)
+            self.answer.value = f"<pre>{html.escape(written)}</pre>"
+            _put(self.overview, overview(self.grid))
+            self.refresh()
+
+    def _add(self, question: str) -> None:
+        """Look into a typed question, and put it on the list, so that one can come back to it and to the others."""
+        self.ask(question)
+        if question in self.grids:
+            if question not in self.example.options:
+                self.example.options = (*self.example.options, question)
+            self.example.value = question
 
     def refresh(self) -> None:
         """Show the chosen head."""
+        if self.grid is None:  # no question could be asked yet
+            return
         chosen = self.grid.heads.index((self.layer.value, self.head.value))
-        said = f"{_name(self.grid.heads[chosen])} while the model answers {self.grid.question['question']}"
-        if self.grid.needed is None:
-            said += ": what an ideal model would read is worked out for plain addition only."
-        else:
-            share, alike = self.grid.score(chosen)
-            said += (
-                f": {100 * share:.0f} % of its attention lies on the tokens that an ideal adder needs "
-                f"({100 * alike:.0f} % if it read every token alike)."
-            )
-        self.words.value = _text(said.capitalize())
+        for name, shown in _beside(self.grid, chosen).items():
+            getattr(self, name).value = shown
         _put(self.detail, detail(self.grid, chosen))
-        self.table.value = _table(self.grid.reads(chosen))

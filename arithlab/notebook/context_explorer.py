@@ -13,7 +13,7 @@ from ..training.fit import fit
 from ..training.in_context import InContextExperiment
 from ..training.runs import Run
 from . import context_plots
-from .widgets import SLICE, _put, _table, _text, control
+from .widgets import SLICE, _put, _table, _text, control, told
 
 
 class ContextExplorer(w.VBox):
@@ -71,7 +71,7 @@ class ContextExplorer(w.VBox):
         if self.training is not None:
             return
         self.answer.value, self.figure.outputs, self.train_button.disabled = "", (), True
-        try:
+        with told(self.status):
             experiment = self.chosen()
             run = Run.of(experiment, light=False)
             if not run.finished:
@@ -81,8 +81,6 @@ class ContextExplorer(w.VBox):
                 return
             self.status.value = _text(f"Run {run.id}: {experiment.title}, {run.summary['steps']:,} steps.")
             self._ask(run)
-        except ArithlabError as error:
-            self.status.value = _text(str(error), alarm=True)
 
     def _ask(self, run: Run) -> None:
         p, best = run.experiment.p, self.best.value
@@ -112,28 +110,34 @@ class ContextExplorer(w.VBox):
     async def train(self) -> None:
         """Train the chosen model in slices, so that the page stays alive; called by `start`."""
         self._stopping, self.train_button.disabled, self.stop_button.disabled = False, True, False
+        done = False
         try:
-            experiment = self.chosen()
-            progress, seen, started, first = fit(experiment, weights=True), 0.0, time.perf_counter(), None
-            for now in progress:
-                first = now.step if first is None else first
-                clock = time.perf_counter()
-                if clock - seen > SLICE:
-                    left = (clock - started) / max(1, now.step - first) * (now.steps - now.step)
-                    self.status.value = _text(
-                        f"{experiment.title}: step {now.step:,} of {now.steps:,}, loss {now.loss:.3f}, "
-                        f"about {duration(left)} left"
-                    )
-                    await asyncio.sleep(0.005)
-                    seen = time.perf_counter()
-                if self._stopping:
-                    progress.close()
-        except ArithlabError as error:
-            self.status.value = _text(str(error), alarm=True)
-            return
+            with told(self.status):
+                done = await self._train(self.chosen())
         finally:
-            self.training, self.stop_button.disabled = None, True
-        self.refresh()
+            self.training, self.train_button.disabled, self.stop_button.disabled = None, False, True
+        if done:
+            self.refresh()
+
+    async def _train(self, experiment: InContextExperiment) -> bool:
+        """Whether the training came to its end."""
+        progress, seen, started, first = fit(experiment, weights=True), 0.0, time.perf_counter(), None
+        for now in progress:
+            first = now.step if first is None else first
+            clock = time.perf_counter()
+            if clock - seen > SLICE:
+                left = (clock - started) / max(1, now.step - first) * (now.steps - now.step)
+                self.status.value = _text(
+                    f"{experiment.title}: step {now.step:,} of {now.steps:,}, loss {now.loss:.3f}, "
+                    f"about {duration(left)} left"
+                )
+                await asyncio.sleep(0.005)
+                seen = time.perf_counter()
+            if self._stopping:
+                progress.close()
+                self.status.value = _text("Stopped. Train goes on from here.")
+                return False
+        return True
 
 
 def _numbers(text: str, count: int, what: str) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from ..model.transformer import Probe
 from ..training.evaluate import evaluate
 from ..training.runs import Run
 from . import plots
-from .widgets import _drawing, _heading, _put, _text, control
+from .widgets import _drawing, _heading, _put, _text, control, told
 
 LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 20, 50, 100, 200, 500, 1000)
 WINDOWS = (0, 1, 2, 3, 4, 8, 16, math.inf)
@@ -53,15 +53,15 @@ class LengthExplorer(w.VBox):
 
     def refresh(self) -> None:
         """Test the present setting and add it to the figure."""
+        with told(self.words):
+            self._test()
+
+    def _test(self) -> None:
         run, digits = self.runs[self.train_digits.value], self.digits.value
         tokens = run.experiment.format_.length(run.experiment.task_, digits)
         at_once = ALL // tokens**2 if math.isinf(self.window.value) else NEAR // tokens
         probe = Probe(attention=None, temperature=self.temperature.value, window=self.window.value)
-        try:
-            row = evaluate(run, [digits], n=min(200, max(3, at_once)), probe=probe).iloc[0]
-        except ArithlabError as error:
-            self.words.value = _text(str(error), alarm=True)
-            return
+        row = evaluate(run, [digits], n=min(200, max(3, at_once)), probe=probe).iloc[0]
         window = "all" if math.isinf(self.window.value) else self.window.value
         name = f"trained on {self.train_digits.value}, window {window}, temperature {self.temperature.value:g}"
         self.tried.setdefault(name, {})[digits] = row

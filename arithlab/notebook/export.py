@@ -46,10 +46,12 @@ a { color: #0072B2; }
 }
 """
 SWITCH = """
-const {visible, alt} = this.selectedOptions[0].dataset, figure = this.closest('figure');
+const {visible, alt, beside} = this.selectedOptions[0].dataset, figure = this.closest('figure');
 Plotly.restyle(figure.querySelector('.plotly-graph-div'), {visible: JSON.parse(visible)});
 figure.querySelector('[role=group]').setAttribute('aria-label', alt);
 figure.querySelector('figcaption').textContent = alt;
+for (const [name, words] of Object.entries(JSON.parse(beside)))
+  figure.parentNode.querySelector(':scope > .' + name).innerHTML = words;
 """
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -134,9 +136,13 @@ def figure_html(figure: dict) -> str:
 
 
 def _choices(meta: dict) -> str:
-    """A list to choose from, for a figure of several drawings: `choices` in its meta (name, visible traces, alt)."""
+    """A list to choose from, for a figure of several drawings: `choices` in its meta (name, visible traces, alt).
+
+    beside: HTML of the widgets of the same box that go with a choice, by their class.
+    """
     options = "".join(
         f'<option data-visible="{html.escape(json.dumps(one["visible"]))}" data-alt="{html.escape(one["alt"])}"'
+        f' data-beside="{html.escape(json.dumps(one.get("beside", {})))}"'
         f"{' selected' if index == meta.get('chosen') else ''}>{html.escape(one['name'])}</option>"
         for index, one in enumerate(meta.get("choices", ()))
     )
@@ -151,11 +157,11 @@ def _widget(model: str, state: dict) -> str:
         data = output.get("data", {})
         parts.append(figure_html(data[FIGURE]) if FIGURE in data else f"<pre>{html.escape(_text(output, data))}</pre>")
     kind, value = traits.get("_model_name", ""), traits.get("value")
-    if kind == "HTMLModel":
-        parts.append(value)  # the kit escapes what users typed when it sets it
+    if kind == "HTMLModel":  # the kit escapes what users typed when it sets it
+        parts.append(f'<div class="{html.escape(" ".join(traits.get("_dom_classes", ())))}">{value}</div>')
     elif value is not None and traits.get("description"):
         parts.append(f"<p>{html.escape(str(traits['description']))}: {html.escape(str(value))}</p>")
-    return "".join(parts)
+    return f"<div>{''.join(parts)}</div>" if traits.get("children") else "".join(parts)
 
 
 def _text(output: dict, data: dict) -> str:

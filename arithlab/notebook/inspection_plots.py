@@ -81,6 +81,17 @@ def cut_effects(table: pd.DataFrame, *, title: str) -> go.Figure:
     return style(figure, f"{title}. {said}.", title=title, height=120 + 30 * len(grid))
 
 
+def temperature_effects(table: pd.DataFrame, *, title: str) -> go.Figure:
+    """Exact match by temperature (of `temperatures`): rows all, layers and heads, columns temperatures."""
+    trained = table.loc[table["temperature"] == 1, "exact_match"].item()
+    others = table[table["temperature"] != 1]
+    figure, grid = _grid(others, "exact_match", 100, "{:.0f}", columns="temperature")
+    said = ", ".join(f"{name} {value:.0f} % at worst" for name, value in grid.min(axis=1).items())
+    words = f"{title}. As trained, at temperature 1, {100 * trained:.0f} %; {said}."
+    figure.update_xaxes(title="temperature (1: as trained)")
+    return style(figure, words, title=title, height=120 + 30 * len(grid))
+
+
 def contributions(table: pd.DataFrame, *, places: int, title: str) -> go.Figure:
     """What each part adds to the logit of the right digit (of `attribution`): rows parts, columns places."""
     table = table[(table["place"] < places) & ~table["part"].eq("bias")]
@@ -102,15 +113,15 @@ def lens_grid(table: pd.DataFrame, *, places: int, title: str) -> go.Figure:
 
 
 def _grid(
-    table: pd.DataFrame, value: str, factor: float, written: str, unit: str = "%", **scale
+    table: pd.DataFrame, value: str, factor: float, written: str, unit: str = "%", columns: str = "place", **scale
 ) -> tuple[go.Figure, pd.DataFrame]:
     """A heat map with its numbers written in: rows named as in the table, columns places; and the numbers."""
-    grid = table.pivot_table(index="name", columns="place", values=value, sort=False) * factor
+    grid = table.pivot_table(index="name", columns=columns, values=value, sort=False) * factor
     grid = grid[sorted(grid.columns)]
     figure = go.Figure()
     text = [[written.format(round(v, 1) + 0.0) for v in row] for row in grid.to_numpy()]  # no -0.0
-    hover = "%{y}: %{z:.1f} " + unit + " at place %{x}<extra></extra>"
-    names = [str(place) for place in grid.columns]
+    hover = "%{y}: %{z:.1f} " + unit + f" at {columns} " + "%{x}<extra></extra>"
+    names = [f"{value:g}" for value in grid.columns]
     heat(figure, grid, names, list(grid.index), None, unit=unit, text=text, hovertemplate=hover, **scale)
     figure.update_xaxes(title="place of the answer digit", type="category", showgrid=False)
     figure.update_yaxes(autorange="reversed", type="category", showgrid=False)

@@ -8,12 +8,11 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from ..arithmetic.tasks import Task, task
-from ..errors import ArithlabError
 from ..inspection.mistakes import KINDS, accuracy_by, mistakes
 from ..training.answer import Answerer, lined_up
 from ..training.runs import Run
 from . import plots
-from .widgets import _drawing, _heading, _put, _table, _text, control
+from .widgets import _drawing, _heading, _put, _table, _text, control, told
 
 ALL = "all wrong answers"
 
@@ -71,10 +70,8 @@ class MistakesBrowser(w.VBox):
         self._choose()
 
     def _ask_and_tell(self) -> None:
-        try:
+        with told(self.words):
             self.ask()
-        except ArithlabError as error:
-            self.words.value = _text(str(error), alarm=True)
 
     def _choose(self) -> None:
         """Begin with the first mistake of the chosen kind."""

@@ -8,6 +8,8 @@ import asyncio
 import html
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import ipywidgets as w
 import pandas as pd
@@ -77,6 +79,18 @@ def _table(frame: pd.DataFrame) -> str:
 def _text(words: str, alarm: bool = False) -> str:
     style = " style='color:var(--jp-error-color1,#b71c1c)'" if alarm else ""
     return f"<p{style} role='status'>{html.escape(words)}</p>"
+
+
+@contextmanager
+def told(words: w.HTML) -> Iterator[None]:
+    """What goes wrong inside is said in the widget, where a reader sees it; a fault of ours, or of theirs, goes on."""
+    try:
+        yield
+    except ArithlabError as error:
+        words.value = _text(str(error), alarm=True)
+    except Exception as error:
+        words.value = _text(f"Stopped by an error: {type(error).__name__}: {error}", alarm=True)
+        raise
 
 
 class TaskPicker(w.VBox):
@@ -197,22 +211,18 @@ class TaskPicker(w.VBox):
         self._stopping, self.runs = False, {}  # runs of an earlier choice of task stay on disk only
         self.train_button.disabled, self.stop_button.disabled = True, False
         try:
-            experiments = self.experiments()
-            self.bar.max = sum(e.steps for e in experiments)
-            done = 0
-            for number, experiment in enumerate(experiments, 1):
-                await self._train_one(experiment, done, f"model {number} of {len(experiments)}")
-                if self._stopping:
-                    self.status.value = _text("Stopped. Train goes on from here.")
-                    return
-                done += experiment.steps
-            self.status.value = _text(f"Done: {len(experiments)} model(s) trained.")
-            self._show_results()
-        except ArithlabError as error:
-            self.status.value = _text(str(error), alarm=True)
-        except Exception as error:
-            self.status.value = _text(f"Stopped by an error: {type(error).__name__}: {error}", alarm=True)
-            raise
+            with told(self.status):
+                experiments = self.experiments()
+                self.bar.max = sum(e.steps for e in experiments)
+                done = 0
+                for number, experiment in enumerate(experiments, 1):
+                    await self._train_one(experiment, done, f"model {number} of {len(experiments)}")
+                    if self._stopping:
+                        self.status.value = _text("Stopped. Train goes on from here.")
+                        return
+                    done += experiment.steps
+                self.status.value = _text(f"Done: {len(experiments)} model(s) trained.")
+                self._show_results()
         finally:
             self.training = None
             self.train_button.disabled, self.stop_button.disabled = False, True
@@ -274,11 +284,9 @@ class AskBox(w.VBox):
 
     def ask(self) -> None:
         """Answer what stands in the box."""
-        try:
+        with told(self.answer):
             row = rows_of(self.run, [self.question.value])[0]
             self.answer.value = f"<pre role='status'>{html.escape(lined_up(self.run.experiment.task_, row))}</pre>"
-        except ArithlabError as error:
-            self.answer.value = _text(str(error), alarm=True)
 
 
 class TheoryExplorer(w.VBox):
@@ -296,15 +304,17 @@ class TheoryExplorer(w.VBox):
 
     def refresh(self) -> None:
         """Redraw for the present values."""
-        t = task(f"{self.operation.value} mod {self.modulus.value} base {self.base.value}")
-        e = Experiment(task=str(t), train=f"D_{self.digits.value}", format=f"padded {self.digits.value + 8}")
-        table = predict(e, range(1, self.digits.value + 6))
-        limit = table["limit_accuracy"].iloc[-1]
-        self.words.value = _text(
-            f"{t}, trained on {self.digits.value} digits: the model computes {table['predicted_function'].iloc[-1]}; "
-            f"far beyond the training length {100 * limit:.2f} % of its answers are right."
-        )
-        shares = dict.fromkeys(["exact_match", "low", "high"], table["predicted_accuracy"])
-        theory, title = {"theory": table[["digits"]].assign(**shares)}, f"Predicted accuracy of {t}"
-        figure = plots.by_length(theory, train_digits=self.digits.value, title=title, y="accuracy (%)")
-        _put(self.figure, figure)
+        with told(self.words):
+            t = task(f"{self.operation.value} mod {self.modulus.value} base {self.base.value}")
+            e = Experiment(task=str(t), train=f"D_{self.digits.value}", format=f"padded {self.digits.value + 8}")
+            table = predict(e, range(1, self.digits.value + 6))
+            limit = table["limit_accuracy"].iloc[-1]
+            self.words.value = _text(
+                f"{t}, trained on {self.digits.value} digits: the model computes "
+                f"{table['predicted_function'].iloc[-1]}; far beyond the training length {100 * limit:.2f} % of its "
+                "answers are right."
+            )
+            shares = dict.fromkeys(["exact_match", "low", "high"], table["predicted_accuracy"])
+            theory, title = {"theory": table[["digits"]].assign(**shares)}, f"Predicted accuracy of {t}"
+            figure = plots.by_length(theory, train_digits=self.digits.value, title=title, y="accuracy (%)")
+            _put(self.figure, figure)

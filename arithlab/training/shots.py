@@ -167,12 +167,14 @@ def ceilings(experiment: InContextExperiment) -> dict[str, float]:
 def phase(scores: Mapping[str, float], ceiling: Mapping[str, float]) -> str:
     """The phase (2406.02550, figure 1) of accuracies by test set, beside what ratio matching reaches there.
 
+    The hardest set that is learned names it, where known tasks on known inputs are learned as well.
+
     >>> scores = {"id train": 0.99, "id test": 0.9, "ood train": 0.4, "ood test": 0.3}
     >>> phase(scores, dict.fromkeys(scores, 0.8))
     'i.d. generalization'
     """
     learned = [which for which, score in scores.items() if score >= max(LEARNED * ceiling[which], LEAST)]
-    return next((name for which, name in PHASES.items() if which in learned), NOTHING)
+    return next((name for which, name in PHASES.items() if {which, "id train"} <= set(learned)), NOTHING)
 
 
 def stages(run: Run) -> pd.DataFrame:
