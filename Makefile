@@ -30,8 +30,9 @@ study: $(READY)
 lab: $(READY)
 	@$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
+# One thread in each of as many processes as cores does more than one process with all threads: the models are small.
 test: $(READY)
-	@$(BIN)/python -m pytest -q
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadgroup
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/run.py

@@ -19,6 +19,16 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 NEEDS_BROWSER = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
 
 
+def serious(found: dict[str, list[dict]]) -> list[str]:
+    """What axe-core found serious or critical: rule, element, why."""
+    return [
+        f"{one['id']} ({one['impact']}): {node['html'][:160]} {node['failureSummary']}"
+        for one in found["violations"]
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"]
+    ]
+
+
 class Page:
     """One page of a browser without a network. `problems` are its complaints.
 
@@ -91,18 +101,13 @@ class Page:
             self.call("Input.dispatchKeyEvent", key=key, code=key, **down, **more)
             self.call("Input.dispatchKeyEvent", key=key, code=key, type="keyUp", **more)
 
-    def axe(self, inside: str) -> list[str]:
-        """What axe-core finds serious or critical in the elements that this selector names: rule, element, why."""
+    def axe(self, inside: str) -> dict[str, list[dict]]:
+        """What axe-core finds in the elements that this selector names: its `violations`, `incomplete`, `passes`."""
         if not self.run("typeof axe === 'object'"):
             self.run(AXE.read_text())
-        found = self.run(f"axe.run({{include: [[{json.dumps(inside)}]]}}).then(found => found.violations)")
-        assert isinstance(found, list), "axe did not run"
-        return [
-            f"{one['id']} ({one['impact']}): {node['html'][:160]} {node['failureSummary']}"
-            for one in found
-            if one["impact"] in ("serious", "critical")
-            for node in one["nodes"]
-        ]
+        found = self.run(f"axe.run({{include: [[{json.dumps(inside)}]]}})")
+        assert found["passes"], "axe did not run"
+        return found
 
     def screenshot(self, path: Path, width: int = 1000, height: int = 1400) -> None:
         """A PNG of the whole page in a window of this size."""

@@ -5,6 +5,7 @@ The notebooks are opened with their widgets and the cells that these need. Scree
 
 import ast
 import contextlib
+import itertools
 import os
 import re
 import socket
@@ -15,7 +16,7 @@ import urllib.request
 
 import nbformat
 import pytest
-from browser import NEEDS_BROWSER, browser
+from browser import NEEDS_BROWSER, browser, serious
 from nbformat.v4 import new_code_cell, new_notebook
 from test_notebooks import CUT_OFF, NOTEBOOKS, ROOT
 
@@ -107,6 +108,25 @@ def chromium(tmp_path):
         yield page
 
 
+REPORT = ["| notebook | theme | width | rules passed | broken | a person must judge |", "|---|---|---|---|---|---|"]
+
+
+def report_line(name, theme, width, scan):
+    """A row of the table in docs/accessibility.md; behind a rule: how bad, and how many elements."""
+    broken, unsure = (
+        ", ".join(f"{rule['id']} ({rule['impact']}, {len(rule['nodes'])})" for rule in scan[kind]) or "none"
+        for kind in ("violations", "incomplete")
+    )
+    return f"| {name} | {theme.lower()} | {width} | {len(scan['passes'])} | {broken} | {unsure} |"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def report():
+    """Leaves the table of docs/accessibility.md beside the screenshots."""
+    yield
+    (SHOTS / "accessibility.md").write_text("\n".join(REPORT) + "\n")
+
+
 # more than by a scrollbar: figures follow the window, not the bar that comes when the page grows
 TOO_WIDE = """[...document.querySelectorAll('.jp-OutputArea-output')]
     .filter(one => one.scrollWidth > one.clientWidth + 16)
@@ -178,10 +198,10 @@ class Notebook:
         self.page.press(" ")
 
     def look(self, name):
-        """Screenshots, light and narrow, dark and wide; returns what axe finds in the outputs."""
+        """Screenshots in both themes and widths; returns what axe finds serious in the outputs, and notes all of it."""
         SHOTS.mkdir(parents=True, exist_ok=True)
         found = []
-        for theme, width in (("Light", 900), ("Dark", 1600)):
+        for theme, width in itertools.product(("Light", "Dark"), (900, 1600)):
             self.page.run(f"jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})")
             self.page.wait(f"document.body.dataset.jpThemeName === 'JupyterLab {theme}'")
             height = self.page.run("document.querySelector('.jp-WindowedPanel-inner').scrollHeight")
@@ -195,7 +215,9 @@ class Notebook:
                     break
                 time.sleep(0.1)
             assert wide == [], f"in a window of {width} pixels"
-            found += [f"{theme}: {one}" for one in self.page.axe(".jp-OutputArea-output")]
+            scan = self.page.axe(".jp-OutputArea-output")
+            REPORT.append(report_line(name, theme, width, scan))
+            found += [f"{theme}: {one}" for one in serious(scan)]
         return found
 
 
@@ -316,4 +338,4 @@ def test_the_scan_does_notice_what_cannot_be_read(tmp_path):
     )
     with browser(tmp_path / "profile") as page:
         page.open(tmp_path / "bad.html")
-        assert {one.split()[0] for one in page.axe("main")} == {"label", "color-contrast"}
+        assert {one.split()[0] for one in serious(page.axe("main"))} == {"label", "color-contrast"}

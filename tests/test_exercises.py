@@ -12,17 +12,21 @@ from arithlab.notebook.exercises import EXERCISES, check, judge
 FOLDER = Path(__file__).parent.parent / "notebooks"
 
 
+def in_notebook(path):
+    """A notebook and its exercises: {number: (placeholder cell, check cell, printed solution)}."""
+    book = nbformat.read(path, as_version=4)
+    text = "\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
+    solutions = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    tagged = {tag: cell for cell in book.cells for tag in cell.metadata.get("tags", [])}
+    numbers = [tag.removeprefix("exercise-") for tag in tagged if tag.startswith("exercise-")]
+    cells = zip(numbers, solutions, strict=True)
+    return book, {number: (tagged[f"exercise-{number}"], tagged[f"check-{number}"], text) for number, text in cells}
+
+
 def exercises():
-    """(number, placeholder, check cell, solution) of every exercise, as they stand in the notebooks."""
     for path in sorted(FOLDER.glob("*.ipynb")):
-        cells = nbformat.read(path, as_version=4).cells
-        solutions = re.findall(
-            r"```python\n(.*?)```", "\n".join(c.source for c in cells if c.cell_type == "markdown"), re.S
-        )
-        tagged = {tag: c.source for c in cells for tag in c.metadata.get("tags", [])}
-        numbers = [tag.removeprefix("exercise-") for tag in tagged if tag.startswith("exercise-")]
-        for number, solution in zip(numbers, solutions, strict=True):
-            yield pytest.param(number, tagged[f"exercise-{number}"], tagged[f"check-{number}"], solution, id=number)
+        for number, (placeholder, checking, solution) in in_notebook(path)[1].items():
+            yield pytest.param(number, placeholder.source, checking.source, solution, id=number)
 
 
 @pytest.fixture

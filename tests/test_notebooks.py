@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from test_exercises import in_notebook
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -67,26 +68,32 @@ def test_passes_nbval_lax(path, environment):
     assert done.returncode == 0, done.stdout[-3000:]
 
 
-@pytest.fixture(scope="module")
-def executed(environment, tmp_path_factory):
-    """02 under plain papermill, as the README says, from another folder."""
-    target = tmp_path_factory.mktemp("papermill") / "out.ipynb"
-    words = [
-        ROOT / "notebooks" / "02_ape_vs_rpe.ipynb",
-        target,
-        "-p",
-        "SEED",
-        "1",
-        "-p",
-        "STEPS",
-        "40",
-        "--no-progress-bar",
-    ]
-    done = subprocess.run(
-        [BIN / "papermill", *words], env=environment, cwd=target.parent, capture_output=True, text=True, check=False
-    )
+def run_by_papermill(source, target, environment, *words):
+    """Execute a notebook as the README says, from another folder; returns what came out."""
+    words = [BIN / "papermill", source, target, *words, "--no-progress-bar"]
+    done = subprocess.run(words, env=environment, cwd=target.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return nbformat.read(target, as_version=4)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_with_its_solutions_typed_in_every_exercise_is_right(path, environment, tmp_path):
+    book, exercises = in_notebook(path)
+    for placeholder, _, solution in exercises.values():
+        placeholder.source = solution
+    nbformat.write(book, tmp_path / "solved.ipynb")
+    done = run_by_papermill(tmp_path / "solved.ipynb", tmp_path / "out.ipynb", environment)
+    said = "".join(o.text for c in done.cells if c.cell_type == "code" for o in c.outputs if o.get("name") == "stdout")
+    assert exercises
+    assert [number for number in exercises if f"Exercise {number}: right." not in said] == []
+
+
+@pytest.fixture(scope="module")
+def executed(environment, tmp_path_factory):
+    """02 under plain papermill, with a seed of its own."""
+    target = tmp_path_factory.mktemp("papermill") / "out.ipynb"
+    words = "-p SEED 1 -p STEPS 40".split()
+    return run_by_papermill(ROOT / "notebooks" / "02_ape_vs_rpe.ipynb", target, environment, *words)
 
 
 def test_plain_papermill_executes_02_with_its_own_seed(executed):
