@@ -11,7 +11,8 @@ import pytest
 from test_exercises import in_notebook
 
 ROOT = Path(__file__).parent.parent
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+FOLDER = ROOT / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 BIN = Path(sys.executable).parent
 
 
@@ -82,7 +83,8 @@ def test_with_its_solutions_typed_in_every_exercise_is_right(path, environment, 
     for placeholder, _, solution in exercises.values():
         placeholder.source = solution
     nbformat.write(book, tmp_path / "solved.ipynb")
-    done = run_by_papermill(tmp_path / "solved.ipynb", tmp_path / "out.ipynb", environment)
+    words = "--cwd", FOLDER  # where it finds the recorded runs
+    done = run_by_papermill(tmp_path / "solved.ipynb", tmp_path / "out.ipynb", environment, *words)
     said = "".join(o.text for c in done.cells if c.cell_type == "code" for o in c.outputs if o.get("name") == "stdout")
     assert exercises
     assert [number for number in exercises if f"Exercise {number}: right." not in said] == []
@@ -93,7 +95,7 @@ def executed(environment, tmp_path_factory):
     """02 under plain papermill, with a seed of its own."""
     target = tmp_path_factory.mktemp("papermill") / "out.ipynb"
     words = "-p SEED 1 -p STEPS 40".split()
-    return run_by_papermill(ROOT / "notebooks" / "02_ape_vs_rpe.ipynb", target, environment, *words)
+    return run_by_papermill(FOLDER / "02_ape_vs_rpe.ipynb", target, environment, *words)
 
 
 def test_plain_papermill_executes_02_with_its_own_seed(executed):
