@@ -32,7 +32,7 @@ lab: $(READY)
 
 # One thread in each of as many processes as cores does more than one process with all threads: the models are small.
 test: $(READY)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadgroup
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/run.py

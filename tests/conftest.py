@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from hypothesis import settings
 
@@ -5,17 +7,21 @@ settings.register_profile("arithlab", derandomize=True, deadline=None, max_examp
 settings.load_profile("arithlab")
 
 
-def group(item):
-    """What one process runs: a file of tests, or of those that execute the notebooks one half of the series."""
-    path = getattr(item, "callspec", None) and item.callspec.params.get("path")
-    late = item.path.stem == "test_notebooks" and path is not None and path.stem[:2] > "04"
-    return f"{item.path.stem}, second half" if late else item.path.stem
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     """Under `pytest -n` the notebooks go first, as they take longest."""
     if hasattr(config, "workerinput"):
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group(group(item)))
         items.sort(key=lambda item: item.path.stem != "test_notebooks")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Under `pytest -n` a process takes a file of tests, or a half of those that execute the notebooks."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            later = re.search(r"test_notebooks\.py::.*\[0[5-9]", nodeid)
+            return "the later notebooks" if later else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
