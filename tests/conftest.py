@@ -24,4 +24,5 @@ def pytest_xdist_make_scheduler(config, log):
             later = re.search(r"test_notebooks\.py::.*\[0[5-9]", nodeid)
             return "the later notebooks" if later else nodeid.partition("::")[0]
 
+    config.option.loadscopereorder = False  # in the order above
     return ByFile(config, log)

@@ -218,3 +218,10 @@ def test_a_probe_changes_answers(tmp_path):
     questions = [f"{a}+{b}" for a in range(10, 20) for b in range(10, 20)]
     assert answer(run, questions, Probe(temperature=1.0, attention=None)) == answer(run, questions)
     assert answer(run, questions, Probe(temperature=0.1, attention=None)) != answer(run, questions)
+
+
+def test_many_questions_show_how_far_they_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("ARITHLAB_QUIET", raising=False)
+    monkeypatch.setattr("arithlab.training.waiting.SECONDS", 0.0)
+    answer(untrained(tmp_path), ["1+2", "12+21"])
+    assert "answering, digit by digit: " in capsys.readouterr().err

@@ -151,6 +151,16 @@ def test_ask_lines_up_the_digits(trained, capsys):
     assert "19  truth" in out
 
 
+@pytest.mark.parametrize("words", [["ask", "12+7"], ["evaluate", "--digits", "1-2", "--examples", "50"]])
+def test_what_takes_long_shows_a_bar_and_prints_nothing_but_json(trained, capsys, monkeypatch, words):
+    monkeypatch.delenv("ARITHLAB_QUIET", raising=False)
+    monkeypatch.setattr("arithlab.training.waiting.SECONDS", 0.0)
+    status, out, err = run([words[0], trained[1]["run"], *words[1:], "--json"], capsys)
+    assert status == 0
+    assert json.loads(out)["rows"]
+    assert "0%|" in err
+
+
 def test_ask_reads_a_file_and_ignores_answers(trained, capsys, tmp_path):
     _, found = trained
     file = tmp_path / "questions.txt"

@@ -14,6 +14,7 @@ from ..model.positions import Layout
 from ..model.transformer import Cache, Probe
 from .machine import memory_errors_told
 from .runs import Run
+from .waiting import waiting
 
 MANY = 100  # questions answered at once from which on several threads pay
 Answerer = Callable[[list[str]], list[str]]  # questions to answers in the same order: ["349+705"] to ["1054"]
@@ -91,7 +92,7 @@ def _decode(run: Run, a: np.ndarray, b: np.ndarray, probe: Probe | None = None) 
     end = vocabulary.index(";") if ";" in vocabulary else None
     cache, written, read = Cache(), [], prompt
     with torch.inference_mode(), _threads(1 if len(a) < MANY else torch.get_num_threads()):
-        for _ in range(tokens.tail):
+        for _ in waiting(range(tokens.tail), "answering, digit by digit"):
             read = run.model(read, tail=1, probe=probe, cache=cache, layout=layout).argmax(-1)
             written.append(read)
             if end is not None and all((torch.cat(written, 1) == end).any(1)):
