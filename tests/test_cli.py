@@ -21,6 +21,9 @@ def out(tmp_path, monkeypatch):
     return tmp_path / "out"
 
 
+TRAIN = ["train", "--train", "D_1", "--size", "1-2-16", "--steps", "60", "--digits", "1-3", "--json"]
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """(output folder, JSON of `train`) of one little run."""
@@ -31,9 +34,8 @@ def trained(tmp_path_factory):
     import contextlib
     import io
 
-    words = ["train", "--train", "D_1", "--size", "1-2-16", "--steps", "60", "--digits", "1-3", "--json"]
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        assert main(words) == 0
+        assert main(TRAIN) == 0
     yield folder, json.loads(printed.getvalue())
     patch.undo()
 
@@ -151,11 +153,11 @@ def test_ask_lines_up_the_digits(trained, capsys):
     assert "19  truth" in out
 
 
-@pytest.mark.parametrize("words", [["ask", "12+7"], ["evaluate", "--digits", "1-2", "--examples", "50"]])
+@pytest.mark.parametrize("words", [["ask", "RUN", "12+7", "--json"], TRAIN])
 def test_what_takes_long_shows_a_bar_and_prints_nothing_but_json(trained, capsys, monkeypatch, words):
     monkeypatch.delenv("ARITHLAB_QUIET", raising=False)
     monkeypatch.setattr("arithlab.training.waiting.SECONDS", 0.0)
-    status, out, err = run([words[0], trained[1]["run"], *words[1:], "--json"], capsys)
+    status, out, err = run([trained[1]["run"] if word == "RUN" else word for word in words], capsys)
     assert status == 0
     assert json.loads(out)["rows"]
     assert "0%|" in err
