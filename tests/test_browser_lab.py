@@ -35,6 +35,9 @@ run = al.train(al.Experiment(steps=1000))
 al.AttentionViewer(run, ["4789+3214", "9999+1"])
 ---
 al.MistakesBrowser(run, "D_4+D_5", n=200)
+---
+from arithlab.notebook import plots
+al.show(plots.by_length({"learned": al.evaluate(run, [3, 4, 5], n=50)}, title="By length"))
 """
 
 

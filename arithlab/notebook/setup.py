@@ -19,6 +19,13 @@ from ..training.runs import output_folder
 FIGURE_CONFIG = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
 
 
+# JupyterLab's plotly extension forgets a figure's height when the window changes, and draws it flat
+KEEP_HEIGHT = (
+    '<i class="arithlab-HEIGHT"></i><style>.jp-OutputArea-child:has(.arithlab-HEIGHT) + .jp-OutputArea-child '
+    ".jp-RenderedPlotly { min-height: HEIGHTpx }</style>"
+)
+
+
 def setup(quick: bool = False, seed: int = 0, out: str = "") -> bool:
     """Prepare a notebook; returns whether it runs in quick mode.
 
@@ -49,6 +56,10 @@ def show(figure: go.Figure) -> None:
     alt = (figure.layout.meta or {}).get("alt")
     if not alt:
         raise ArithlabError("a figure needs a text alternative: set figure.layout.meta = {'alt': ...}.")
+    if figure.layout.height:
+        display(
+            {"text/html": KEEP_HEIGHT.replace("HEIGHT", str(int(figure.layout.height))), "text/plain": ""}, raw=True
+        )
     display(bundle(figure), raw=True)
 
 
