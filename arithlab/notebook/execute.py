@@ -100,6 +100,7 @@ def execute(path: Path, parameters: dict[str, object]) -> Path:
     import papermill
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # else an interrupt inside a task leaves a traceback
     warnings.filterwarnings("ignore", module="papermill|nbclient|zmq|jupyter_client")
     target = _target(path)
     failed = Path(f"{target.with_suffix('')}.failed.ipynb")
