@@ -102,7 +102,7 @@ def test_read_outs_see_the_digit_at_its_own_token_and_chance_elsewhere(padded):
     assert table.chance.between(0.05, 0.2).all()
     carry = read_outs(padded, "carry 1", 2, 800, sites=("resid_mid",), tokens=[held_out(padded, 2, 8).writer(1)])
     assert len(carry) == 2
-    best = carry.loc[carry.accuracy.idxmax()]  # how far it can be read differs by processor: 72 % on one, over 90 on another
+    best = carry.loc[carry.accuracy.idxmax()]  # how far differs by processor: 72 % on one, over 90 on another
     assert best.accuracy > max(best.chance, best.control) + 0.05
 
 
