@@ -134,6 +134,10 @@ def report():
 TOO_WIDE = """[...document.querySelectorAll('.jp-OutputArea-output')]
     .filter(one => one.scrollWidth > one.clientWidth + 16)
     .map(one => `${one.scrollWidth} > ${one.clientWidth}: ${one.innerText.slice(0, 80)}`)"""
+# drawn higher or flatter than the rule beside the figure says
+LOST_HEIGHT = """[...document.querySelectorAll('.jp-RenderedPlotly')]
+    .map(one => [getComputedStyle(one).minHeight, `${one.querySelector('svg').clientHeight}px`])
+    .filter(([asked, drawn]) => asked !== drawn)"""
 PANEL = "[...jupyterapp.shell.widgets('main')][0]"
 
 
@@ -209,10 +213,7 @@ class Notebook:
             self.page.wait(f"document.body.dataset.jpThemeName === 'JupyterLab {theme}'")
             height = self.page.run("document.querySelector('.jp-WindowedPanel-inner').scrollHeight")
             self.page.screenshot(SHOTS / f"{name}-{theme.lower()}-{width}.png", width, height + 200)
-            heights = (
-                "[...document.querySelectorAll('.js-plotly-plot')].map(one => one.querySelector('svg').clientHeight)"
-            )
-            assert all(height > 200 for height in self.page.run(heights)), f"flat figures at {width} pixels"
+            assert self.page.run(LOST_HEIGHT) == [], f"in a window of {width} pixels"
             for _ in range(50):  # figures are drawn anew a while after the window has changed
                 if not (wide := self.page.run(TOO_WIDE)):
                     break

@@ -15,7 +15,7 @@ from ..inspection.ideal import needed_tokens
 from ..training.answer import lined_up, rows_of
 from ..training.runs import Run
 from .plots import COLOURS, GREY, style
-from .widgets import _drawing, _heading, _put, _table, _text, control, told
+from .widgets import _heading, _put, _table, _text, control, told
 
 GROUPS = {"a": "first operand", "b": "second operand", "c": "answer so far"}  # the rest: signs
 BESIDE = ("words", "table")  # widgets that speak of the chosen head
@@ -230,7 +230,7 @@ class AttentionViewer(w.VBox):
         self.words, self.answer, self.table = w.HTML(), w.HTML(), w.HTML()
         for name in BESIDE:
             getattr(self, name).add_class(name)
-        self.overview, self.detail = _drawing(), _drawing()
+        self.overview, self.detail = w.Output(), w.Output()
         controls = w.HBox([self.example, self.other, self.layer, self.head], layout=w.Layout(flex_flow="row wrap"))
         heading = _heading("Which digits does it read?")
         self.children = [heading, controls, self.answer, self.words, self.overview, self.detail, self.table]

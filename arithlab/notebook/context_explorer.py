@@ -70,7 +70,8 @@ class ContextExplorer(w.VBox):
         """Say whether the chosen model is there, and let it answer."""
         if self.training is not None:
             return
-        self.answer.value, self.figure.outputs, self.train_button.disabled = "", (), True
+        self.answer.value, self.train_button.disabled = "", True
+        _put(self.figure, None)
         with told(self.status):
             experiment = self.chosen()
             run = Run.of(experiment, light=False)

@@ -12,7 +12,7 @@ from ..model.transformer import Probe
 from ..training.evaluate import evaluate
 from ..training.runs import Run
 from . import plots
-from .widgets import _drawing, _heading, _put, _text, control, told
+from .widgets import _heading, _put, _text, control, told
 
 LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 20, 50, 100, 200, 500, 1000)
 WINDOWS = (0, 1, 2, 3, 4, 8, 16, math.inf)
@@ -44,7 +44,7 @@ class LengthExplorer(w.VBox):
         self.temperature = control(w.Dropdown, "temperature", "below 1: sharper attention", **heat)
         lengths = sorted({*LENGTHS, digits})
         self.digits = control(w.Dropdown, "test digits", "of the sums asked", options=lengths, value=digits)
-        self.words, self.figure = w.HTML(), _drawing()
+        self.words, self.figure = w.HTML(), w.Output()
         controls = [self.train_digits, self.window, self.temperature, self.digits]
         self.children = [_heading("How far does it carry on?"), *controls, self.words, self.figure]
         for one in controls:

@@ -12,7 +12,7 @@ from ..inspection.mistakes import KINDS, accuracy_by, mistakes
 from ..training.answer import Answerer, lined_up
 from ..training.runs import Run
 from . import plots
-from .widgets import _drawing, _heading, _put, _table, _text, control, told
+from .widgets import _heading, _put, _table, _text, control, told
 
 ALL = "all wrong answers"
 
@@ -36,7 +36,7 @@ class MistakesBrowser(w.VBox):
         self.next = w.Button(description="Next", tooltip="the mistake after")
         self.words, self.digits, self.table = w.HTML(), w.HTML(), w.HTML()
         half = {"layout": w.Layout(width="32em", max_width="100%", flex="1 1 24em")}
-        self.chains, self.lengths = _drawing(**half), _drawing(**half)
+        self.chains, self.lengths = w.Output(**half), w.Output(**half)
         controls = w.HBox([self.test, self.kind, self.number], layout=w.Layout(flex_flow="row wrap"))
         figures = w.HBox([self.chains, self.lengths], layout=w.Layout(flex_flow="row wrap"))
         heading, buttons = _heading("Which mistakes does it make?"), w.HBox([self.previous, self.next])
@@ -101,13 +101,13 @@ class MistakesBrowser(w.VBox):
         if "chain" in self.answers:
             _put(self.chains, chain_figure(self.answers))
         else:
-            self.chains.outputs = ()
+            _put(self.chains, None)
         if "a_digits" in self.answers:
             table = accuracy_by(self.answers, ["a_digits", "b_digits"])
             train = self.model.experiment.train_domain.digits if isinstance(self.model, Run) else None
             _put(self.lengths, plots.length_heatmaps({"these questions": table}, train_digits=train))
         else:
-            self.lengths.outputs = ()
+            _put(self.lengths, None)
 
 
 def chain_figure(answers: pd.DataFrame) -> go.Figure:

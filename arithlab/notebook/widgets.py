@@ -36,9 +36,14 @@ ENCODINGS = [name for name in POSITIONS if name != "grid"]  # which needs a scra
 WIDE = {"description_width": "9em"}
 
 
+# the figure in an Output takes the least height from it; without, it is drawn flat when the window changes
+KEEP_HEIGHT = """<style>
+.widget-output .jp-OutputArea, .widget-output .jp-OutputArea-child, .widget-output .js-plotly-plot { min-height: inherit }
+</style>"""
+
+
 def _heading(words: str) -> w.HTML:
-    """A heading, and the rule that keeps the height of a figure that the page measures while it is empty."""
-    return w.HTML(f"<style>.arithlab-drawing .js-plotly-plot {{ min-height: 360px }}</style><h4>{words}</h4>")
+    return w.HTML(f"{KEEP_HEIGHT}<h4>{words}</h4>")
 
 
 def control(kind: type[w.Widget], description: str, tooltip: str, *, width: str | None = "22em", **more) -> w.Widget:
@@ -59,14 +64,12 @@ def task_controls(operation: str, modulus: int, base: int, digits: int, *, least
     ]
 
 
-def _drawing(**options) -> w.Output:
-    """Where `_put` puts a figure."""
-    return w.Output(**options).add_class("arithlab-drawing")
-
-
-def _put(output: w.Output, figure: go.Figure) -> None:
-    """Show a figure in an Output widget by setting its state, which works from callbacks and background tasks."""
-    output.outputs = ({"output_type": "display_data", "data": bundle(figure), "metadata": {}},)
+def _put(output: w.Output, figure: go.Figure | None) -> None:
+    """Show a figure, or none, in an Output widget by setting its state: works from callbacks and background tasks."""
+    height = 0 if figure is None else int(figure.layout.height or 450)  # plotly's own where none is asked for
+    output.layout.min_height = f"{height}px"
+    shown = [] if figure is None else [bundle(figure)]
+    output.outputs = tuple({"output_type": "display_data", "data": data, "metadata": {}} for data in shown)
 
 
 def _table(frame: pd.DataFrame) -> str:
@@ -125,7 +128,7 @@ class TaskPicker(w.VBox):
         )
         self.preview, self.status, self.results = w.HTML(), w.HTML(), w.HTML()
         self.bar = w.IntProgress(description="progress", layout=w.Layout(width="100%"))
-        self.figure = _drawing()
+        self.figure = w.Output()
         self.runs: dict[tuple[str, int], Run] = {}
         self.training: asyncio.Task | None = None
         self._stopping = False
@@ -296,7 +299,7 @@ class TheoryExplorer(w.VBox):
         super().__init__()
         controls = task_controls(operation, modulus, base, digits, least=2)
         self.operation, self.modulus, self.base, self.digits = controls
-        self.words, self.figure = w.HTML(), _drawing()
+        self.words, self.figure = w.HTML(), w.Output()
         self.children = [_heading("What theory predicts"), *controls, self.words, self.figure]
         for one in controls:
             one.observe(lambda change: self.refresh(), names="value")
