@@ -134,10 +134,10 @@ def report():
 TOO_WIDE = """[...document.querySelectorAll('.jp-OutputArea-output')]
     .filter(one => one.scrollWidth > one.clientWidth + 16)
     .map(one => `${one.scrollWidth} > ${one.clientWidth}: ${one.innerText.slice(0, 80)}`)"""
-# drawn higher or flatter than the rule beside the figure says
+# drawn flatter or much higher than asked for (a little: beside a higher one)
 LOST_HEIGHT = """[...document.querySelectorAll('.jp-RenderedPlotly')]
-    .map(one => [getComputedStyle(one).minHeight, `${one.querySelector('svg').clientHeight}px`])
-    .filter(([asked, drawn]) => asked !== drawn)"""
+    .map(one => [parseInt(getComputedStyle(one).minHeight), one.querySelector('svg').clientHeight])
+    .filter(([asked, drawn]) => !(asked <= drawn && drawn < 1.1 * asked))"""
 PANEL = "[...jupyterapp.shell.widgets('main')][0]"
 
 

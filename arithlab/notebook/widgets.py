@@ -37,9 +37,8 @@ WIDE = {"description_width": "9em"}
 
 
 # the figure in an Output takes the least height from it; without, it is drawn flat when the window changes
-KEEP_HEIGHT = """<style>
-.widget-output .jp-OutputArea, .widget-output .jp-OutputArea-child, .widget-output .js-plotly-plot { min-height: inherit }
-</style>"""
+KEEP_HEIGHT = """<style>.widget-output :is(.jp-OutputArea, .jp-OutputArea-child, .js-plotly-plot)
+{ min-height: inherit }</style>"""
 
 
 def _heading(words: str) -> w.HTML:
