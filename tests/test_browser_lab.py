@@ -134,10 +134,10 @@ def report():
 TOO_WIDE = """[...document.querySelectorAll('.jp-OutputArea-output')]
     .filter(one => one.scrollWidth > one.clientWidth + 16)
     .map(one => `${one.scrollWidth} > ${one.clientWidth}: ${one.innerText.slice(0, 80)}`)"""
-# drawn flatter or much higher than asked for (a little: beside a higher one)
+# drawn flatter or higher than asked for
 LOST_HEIGHT = """[...document.querySelectorAll('.jp-RenderedPlotly')]
     .map(one => [parseInt(getComputedStyle(one).minHeight), one.querySelector('svg').clientHeight])
-    .filter(([asked, drawn]) => !(asked <= drawn && drawn < 1.1 * asked))"""
+    .filter(([asked, drawn]) => asked !== drawn)"""
 PANEL = "[...jupyterapp.shell.widgets('main')][0]"
 
 

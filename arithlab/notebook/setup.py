@@ -22,7 +22,7 @@ FIGURE_CONFIG = {"showSendToCloud": False, "displaylogo": False, "responsive": T
 # JupyterLab's plotly extension forgets a figure's height when the window changes, and draws it flat
 KEEP_HEIGHT = (
     '<i class="arithlab-HEIGHT"></i><style>.jp-OutputArea-child:has(.arithlab-HEIGHT) + .jp-OutputArea-child '
-    ".jp-RenderedPlotly { min-height: HEIGHTpx }</style>"
+    ".jp-RenderedPlotly { min-height: HEIGHTpx; max-height: HEIGHTpx }</style>"
 )
 
 

@@ -36,9 +36,9 @@ ENCODINGS = [name for name in POSITIONS if name != "grid"]  # which needs a scra
 WIDE = {"description_width": "9em"}
 
 
-# the figure in an Output takes the least height from it; without, it is drawn flat when the window changes
+# the figure in an Output takes its height from there; without, it is drawn flat when the window changes
 KEEP_HEIGHT = """<style>.widget-output :is(.jp-OutputArea, .jp-OutputArea-child, .js-plotly-plot)
-{ min-height: inherit }</style>"""
+{ min-height: inherit; max-height: inherit }</style>"""
 
 
 def _heading(words: str) -> w.HTML:
@@ -65,9 +65,10 @@ def task_controls(operation: str, modulus: int, base: int, digits: int, *, least
 
 def _put(output: w.Output, figure: go.Figure | None) -> None:
     """Show a figure, or none, in an Output widget by setting its state: works from callbacks and background tasks."""
-    height = 0 if figure is None else int(figure.layout.height or 450)  # plotly's own where none is asked for
-    output.layout.min_height = f"{height}px"
-    shown = [] if figure is None else [bundle(figure)]
+    shown, height = [], None
+    if figure is not None:
+        shown, height = [bundle(figure)], f"{figure.layout.height or 450:.0f}px"  # plotly's own where none is asked for
+    output.layout.min_height = output.layout.max_height = height
     output.outputs = tuple({"output_type": "display_data", "data": data, "metadata": {}} for data in shown)
 
 
