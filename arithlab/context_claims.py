@@ -9,7 +9,7 @@ from .training.shots import PHASES
 
 P3 = "2406.02550"
 GRID, SMALLER, NOTEBOOK = "in_context", "in_context_small", "07_in_context_modular"  # p = 7, p = 5
-FEW, MANY, SMALL, LARGE = 8, 40, 0.5, 0.8  # tasks of 49, shares of the inputs
+FEW, MANY, SMALL, LARGE = 4, 40, 0.5, 0.8  # tasks of 49, shares of the inputs
 CHOSEN = {"rule": "rectangular"}  # how the tasks of pre-training are chosen, unless a claim is about that
 TWO, ONE = {"size": "tiny"} | CHOSEN, {"size": "1-4-64"} | CHOSEN  # blocks
 
@@ -40,7 +40,7 @@ def claims() -> list[Claim]:
             theirs="yes",
             runs=TWO | {"alpha": LARGE, "tasks": (FEW, MANY)},
             measure=partial(_rise, column="best_ood train", by="tasks"),
-            measured=f"points of accuracy on new tasks, known inputs: {MANY} tasks (2,000 steps) above {FEW} (1,500)",
+            measured=f"points of accuracy on new tasks, known inputs: {MANY} tasks (1,200 steps) above {FEW} (500)",
             least=40,
             **common,
         ),

@@ -1,6 +1,7 @@
 """The widgets in a real JupyterLab in a headless Chromium: by keyboard, in both themes, cut off from the network.
 
-The notebooks are opened with their widgets and the cells that these need. Screenshots: outputs/screenshots/.
+The notebooks are opened with their widgets and the cells that these need; whole where ARITHLAB_WHOLE=1 (12 minutes).
+Screenshots: outputs/screenshots/.
 """
 
 import ast
@@ -23,6 +24,7 @@ from test_notebooks import CUT_OFF, NOTEBOOKS, ROOT
 pytestmark = NEEDS_BROWSER
 
 WIDGETS = "TaskPicker AskBox TheoryExplorer LengthExplorer AttentionViewer MistakesBrowser ContextExplorer".split()
+WHOLE = os.environ.get("ARITHLAB_WHOLE") == "1"
 SHOTS = ROOT / "outputs" / "screenshots"
 SETTINGS = {
     "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings": '{"fetchNews": "false"}',
@@ -49,11 +51,13 @@ def names(source, context):
 
 
 def light(path):
-    """The set-up of a notebook, its widgets and the cells that make what these use; None where there is no widget."""
+    """The set-up of a notebook, its widgets and the cells that make what these use, or all; None without a widget."""
     code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     chosen = {i for i, source in enumerate(code) if re.search(rf"\bal\.({'|'.join(WIDGETS)})\(", source)}
     if not chosen:
         return None
+    if WHOLE:
+        return code
     used = set()
     for i in reversed(range(3, len(code))):
         if i in chosen or names(code[i], ast.Store) & used:
@@ -154,7 +158,7 @@ class Notebook:
         page.run(f"jupyterapp.shell.activateById({PANEL}.id)")
         page.run(f"{PANEL}.context.ready.then(() => jupyterapp.commands.execute('notebook:run-all-cells'))")
         cells = f"{PANEL}.content.widgets.filter(cell => cell.model.type === 'code')"
-        page.wait(f"{cells}.every(cell => cell.model.executionCount)", 240)
+        page.wait(f"{cells}.every(cell => cell.model.executionCount)", 900 if WHOLE else 240)
         assert (
             page.run(f"{cells}.flatMap(cell => cell.model.outputs.toJSON()).filter(o => o.output_type === 'error')")
             == []

@@ -35,7 +35,8 @@ class InContextExperiment(Recipe):
     rule: str = "rectangular"  # how the tasks are chosen: rectangular | random
     shared: bool = False  # whether all sequences of a batch have the same inputs (the paper's design)
     positions: str = "rope places"  # the place of a token is its shot
-    steps: int = 1_500
+    steps: int = 1_200
+    lr: float = 0.01  # with less, new tasks come late or not at all (grids/in_context_search.toml)
     weight_decay: float = 0.8  # with less, models memorise
 
     def _checks(self) -> Sequence[Check]:
@@ -108,7 +109,7 @@ class InContextExperiment(Recipe):
         return int(curve.idxmax()) if len(curve) else None
 
     def _named(self, changed: dict) -> dict:
-        return {"in context": changed}
+        return {"in context": changed, "defaults": 2}  # counts what the defaults have been: ids tell them apart
 
     def __getattr__(self, name: str):
         if not name.startswith("_") and hasattr(Experiment, name):  # its operands, digits, format
