@@ -299,6 +299,8 @@ def give_examples(notebook):
     notebook.wait("the examples leave 1 of 49 tasks, all of which answer 6")
     notebook.type("tasks", "12")
     notebook.wait("Not trained yet")
+    notebook.type("tasks", "40")  # and the figure is back
+    notebook.wait("The model answers")
 
 
 def view_and_browse(notebook):

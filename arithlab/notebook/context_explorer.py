@@ -13,7 +13,7 @@ from ..training.fit import fit
 from ..training.in_context import InContextExperiment
 from ..training.runs import Run
 from . import context_plots
-from .widgets import SLICE, _put, _table, _text, control, told
+from .widgets import SLICE, _heading, _put, _table, _text, control, told
 
 
 class ContextExplorer(w.VBox):
@@ -41,7 +41,7 @@ class ContextExplorer(w.VBox):
         self.status, self.answer, self.figure = w.HTML(), w.HTML(), w.Output()
         choice = w.HBox([self.p, self.tasks, self.alpha, self.depth], layout=w.Layout(flex_flow="row wrap"))
         self.children = [
-            w.HTML("<h4>Which task is it?</h4>"),
+            _heading("Which task is it?"),
             choice,
             w.HBox([self.train_button, self.stop_button, self.best]),
             self.status,

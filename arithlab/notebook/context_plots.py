@@ -22,7 +22,7 @@ def phase_diagram(table: pd.DataFrame, *, title: str = "Phases by tasks and inpu
     """The phase of every run, one mark per seed, by number of tasks and share of inputs; from `results` of a grid."""
     figure, tasks, alphas = go.Figure(), sorted(table.tasks.unique()), sorted(table.alpha.unique())
     seeds = sorted(table.seed.unique())
-    shift = {seed: (k - (len(seeds) - 1) / 2) * 0.22 for k, seed in enumerate(seeds)}
+    shift = {seed: (k - (len(seeds) - 1) / 2) * 0.66 / len(seeds) for k, seed in enumerate(seeds)}
     said = []
     for name in PHASE_COLOURS:
         runs = table[table.phase == name]
