@@ -151,7 +151,15 @@ def test_ruff_finds_nothing():
 
 def test_the_grids_at_the_papers_scale_are_read_and_have_the_papers_settings():
     grids = {path.stem: read_grid(path).experiments for path in (ROOT / "grids" / "paper").glob("*.toml")}
-    assert set(grids) == {"addition", "addition_mod", "multiplication", "multiplication_mod", "gpt2", "in_context"}
+    assert set(grids) == {
+        "addition",
+        "addition_mod",
+        "multiplication",
+        "multiplication_mod",
+        "gpt2",
+        "in_context",
+        "in_context_fast",
+    }
     for name in ("addition", "addition_mod"):
         assert all(e == Experiment.faithful(task=e.task, train=e.train) for e in grids[name])
     assert {str(e.task_.modulus) for e in grids["multiplication_mod"]} == {
