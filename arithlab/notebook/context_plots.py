@@ -21,13 +21,13 @@ PHASE_MARKS = dict(zip(PHASE_COLOURS, ("star", "triangle-up", "diamond", "square
 def phase_diagram(table: pd.DataFrame, *, title: str = "Phases by tasks and inputs") -> go.Figure:
     """The phase of every run, one mark per seed, by number of tasks and share of inputs; from `results` of a grid."""
     figure, tasks, alphas = go.Figure(), sorted(table.tasks.unique()), sorted(table.alpha.unique())
-    seeds = sorted(table.seed.unique())
-    shift = {seed: (k - (len(seeds) - 1) / 2) * 0.66 / len(seeds) for k, seed in enumerate(seeds)}
+    cells = table.groupby(["tasks", "alpha"]).seed
+    shift = 0.13 * (cells.rank() - (cells.transform("size") + 1) / 2)
     said = []
     for name in PHASE_COLOURS:
         runs = table[table.phase == name]
         figure.add_scatter(
-            x=[tasks.index(run.tasks) + shift[run.seed] for run in runs.itertuples()],
+            x=[tasks.index(run.tasks) + shift[run.Index] for run in runs.itertuples()],
             y=[alphas.index(alpha) for alpha in runs.alpha],
             name=name,
             mode="markers",
@@ -40,8 +40,8 @@ def phase_diagram(table: pd.DataFrame, *, title: str = "Phases by tasks and inpu
             + f"<extra>{name}</extra>",
         )
         if len(runs):
-            cells = runs.groupby(["tasks", "alpha"]).size()
-            where = ", ".join(f"{n} at {task} tasks and alpha {alpha:g}" for (task, alpha), n in cells.items())
+            found = runs.groupby(["tasks", "alpha"]).size()
+            where = ", ".join(f"{n} at {task} tasks and alpha {alpha:g}" for (task, alpha), n in found.items())
             said.append(f"{name}: {where}")
     figure.update_xaxes(title="tasks of pre-training", tickvals=list(range(len(tasks))), ticktext=list(map(str, tasks)))
     figure.update_yaxes(
