@@ -28,7 +28,7 @@ def claims() -> list[Claim]:
             theirs="4",
             runs=TWO,
             measure=_phases,
-            measured="how many of the four phases the runs of one seed show (i.d. generalization by tasks with a 0)",
+            measured="how many of the four phases the runs of one seed show",
             least=4,
             most=4,
             **common,
