@@ -21,6 +21,7 @@ from nbclient.exceptions import DeadKernelError
 from ..errors import ArithlabError, CannotWrite, StudyFailed, UnknownName, shorten
 from ..training.runs import inside, output_folder, write_file
 from .figures import save_figures
+from .kernel import Manager
 from .series import find_notebooks, read_notebook
 
 TYPES = {"bool": bool, "int": int, "float": float, "str": str}
@@ -119,7 +120,7 @@ def execute(path: Path, parameters: dict[str, object]) -> Path:
             papermill.execute_notebook(
                 _literal(path), _literal(part), parameters, cwd=str(path.parent), kernel_name="python3",
                 progress_bar=bar, execution_timeout=CELL_SECONDS, request_save_on_cell_execute=True,
-                extra_arguments=["--log-level=50"],  # errors only
+                extra_arguments=["--log-level=50"], kernel_manager_class=Manager,  # 50: errors only
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:
             problem = f"cell {error.cell_index}: {error.ename}: {error.evalue}"
