@@ -45,13 +45,14 @@ class Client(AsyncKernelClient):
 
 
 class Manager(AsyncKernelManager):
-    """Starts a kernel that listens on Unix sockets named like its connection file, or on TCP where there are none."""
+    """Starts a kernel that listens on Unix sockets named like its connection file, or on TCP where that cannot be."""
 
     client_factory = Type(Client)
 
     @default("transport")
     def _transport(self) -> str:
-        return "ipc" if zmq.has("ipc") else "tcp"
+        fits = len(os.fsencode(f"{self.connection_file}-ipc-5")) <= zmq.IPC_PATH_MAX_LEN
+        return "ipc" if os.name == "posix" and fits else "tcp"
 
     @default("connection_file")
     def _connection_file(self) -> str:
