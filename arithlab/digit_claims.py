@@ -82,7 +82,7 @@ def _tables() -> list[Claim]:
                 measure=partial(deviation, name=COMPARED[against], cells=aim),
                 row=aim,
                 past=int(train[-1]),
-                variant="size" if task == "addition" else None,  # D_6+D_7 is recorded at two
+                variant={"D_67": "size"}.get(train, "steps") if task == "addition" else None,  # recorded at two
                 learned=int(train[-1]),
                 measured=f"largest distance in points from {compared}",
                 most=POINTS,
