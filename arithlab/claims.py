@@ -86,7 +86,7 @@ class Claim:
         values = self.measure(table).dropna()
         inside = values.between(self.least, self.most)
         row["verdict"], row["condition"] = verdict(inside, table.reindex(values.index), self.variant)
-        whole = inside.all() or row["condition"].startswith(f"{self.variant} ")  # the printed row, by a variant at least
+        whole = inside.all() or row["condition"].startswith(f"{self.variant} ")  # by a variant at least
         if self.row and not whole and (longest := self.met_up_to(table)) > self.past:
             row["verdict"], row["condition"] = VERDICTS[1], f"up to {longest} digits"
         row["values"] = [round(value, 2) for value in values]
