@@ -70,6 +70,7 @@ def _tables() -> list[Claim]:
             says = "right where the paper is at 100 %, wrong where it is at 0"
         if against == "truncated operands":
             says = "the answers are those of the truncated operands"
+        variant = "size" if train == "D_67" else "steps"  # recorded in two shapes; the others with two numbers of steps
         made.append(
             Claim(
                 id=f"{letter} {train}",
@@ -82,7 +83,7 @@ def _tables() -> list[Claim]:
                 measure=partial(deviation, name=COMPARED[against], cells=aim),
                 row=aim,
                 past=int(train[-1]),
-                variant={"D_67": "size"}.get(train, "steps") if task == "addition" else None,  # recorded at two
+                variant=variant if task == "addition" else None,
                 learned=int(train[-1]),
                 measured=f"largest distance in points from {compared}",
                 most=POINTS,
