@@ -3,7 +3,7 @@
 A claim names the runs that test it, what is measured of each of them (one number per run), and the range in which
 it must be. It is **reproduced** if every run is inside; **reproduced with conditions** if at least half of the runs
 are, or every run of at least one variant (an encoding, say), which is then named, or if a printed row is met by every
-run up to some number of digits past the training length; else **not reproduced**.
+run up to some number of digits past the training length (unless a variant meets all of it); else **not reproduced**.
 Runs that did not learn their training length say nothing about what comes after it: where a claim names that length
 (`learned`), they are set aside. Where fewer than three runs are left, the claim is **not testable here**.
 """
