@@ -19,7 +19,7 @@ DEFAULT = Experiment()
 CHANGES = {
     "task": "mul", "train": "D_3", "format": "padded 10", "size": "2-2-32", "positions": "rope", "steps": 7, "batch": 7,
     "optimizer": "adamw", "lr": 0.0125, "matrix_lr": 0.0125, "weight_decay": 0.0125, "dropout": 0.125, "warmup": 7,
-    "schedule": "constant", "precision": "bfloat16", "pairs": 7, "context": 77, "seed": 7,
+    "schedule": "constant", "precision": "bfloat16", "pairs": 7, "context": 77, "seed": 7, "sink": 7.5,
 }  # fmt: skip
 
 
@@ -134,7 +134,9 @@ def test_a_problem_is_told_with_what_would_do(changes, hint):
 
 
 @pytest.mark.parametrize("value", [True, "5", None, float("nan"), float("inf"), -1, -1.5, 1e300, 10**400, [1], {}])
-@pytest.mark.parametrize("name", ["steps", "batch", "warmup", "seed", "lr", "matrix_lr", "weight_decay", "dropout"])
+@pytest.mark.parametrize(
+    "name", ["steps", "batch", "warmup", "seed", "lr", "matrix_lr", "weight_decay", "dropout", "sink"]
+)
 def test_values_that_are_no_such_number_are_refused(name, value):
     assert name in problems(**{name: value})
 

@@ -81,10 +81,11 @@ def test_a_stack_of_matrices_moves_as_each_of_them_does():
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 @pytest.mark.parametrize(
-    ("positions", "written"), [("learned", "padded 2"), ("shaw", "unpadded"), ("t5 places window 4", "aligned")]
+    ("positions", "written", "sink"),
+    [("learned", "padded 2", 0.0), ("shaw", "unpadded", 20.0), ("t5 places window 4", "aligned", 0.0)],
 )
-def test_seeds_together_are_the_seeds_alone(optimizer, positions, written):
-    e = PLAIN.with_(optimizer=optimizer, positions=positions, format=written)
+def test_seeds_together_are_the_seeds_alone(optimizer, positions, written, sink):
+    e = PLAIN.with_(optimizer=optimizer, positions=positions, format=written, sink=sink)
     seeds = (3, 0, 7)
     together = Trainer(e, CPU, seeds)
     losses = torch.stack([together.step(step) for step in range(4)])

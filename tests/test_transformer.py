@@ -13,7 +13,8 @@ pytest_plugins = ["training_fixtures"]
 EVERY = pytest.mark.parametrize("name", [*POSITIONS, "clipped places window 2", "rope places", "shaw window 3"])
 
 
-SHAPE = Shape(2, 4, 32)
+SHAPE, SUNK = Shape(2, 4, 32), Shape(2, 4, 32, sink=20.0)
+SHAPES = pytest.mark.parametrize("shape", [SHAPE, SUNK])
 
 
 def model(name="learned", shape=SHAPE):
@@ -58,9 +59,10 @@ def test_fresh_weights_have_the_spread_of_gpt():
 
 
 @EVERY
+@SHAPES
 @pytest.mark.parametrize("tail", [1, 5, 18])
-def test_the_tail_has_the_logits_of_the_full_pass(name, tail):
-    assert same(model(name)(tokens(), tail=tail), model(name)(tokens())[:, -tail:])
+def test_the_tail_has_the_logits_of_the_full_pass(name, shape, tail):
+    assert same(model(name, shape)(tokens(), tail=tail), model(name, shape)(tokens())[:, -tail:])
 
 
 @EVERY
@@ -72,6 +74,17 @@ def test_a_probe_changes_no_logits_and_sees_weights_that_sum_to_one(name):
         queries = 18 - weights.shape[2] + torch.arange(weights.shape[2])[:, None]
         assert same(weights.sum(-1), torch.ones(weights.shape[:3], dtype=torch.float64))
         assert (weights[:, :, queries < torch.arange(18)] == 0).all()
+
+
+@EVERY
+def test_a_sink_takes_the_same_share_of_every_token(name):
+    plain, sunk = Probe(), Probe()
+    model(name)(tokens(), probe=plain)
+    logits = model(name, SUNK)(tokens(), tail=6, probe=sunk)
+    assert same(model(name, SUNK)(tokens(), tail=6), logits)
+    left = sunk.attention[0].sum(-1, keepdim=True)
+    assert same(sunk.attention[0], plain.attention[0] * left)
+    assert 0 < left.min() < left.max() < 1
 
 
 @EVERY
@@ -98,27 +111,29 @@ def test_heads_may_change_places_with_their_columns(name):
 
 
 @EVERY
+@SHAPES
 @pytest.mark.parametrize("shift", [0, 3])
-def test_reading_piece_by_piece_with_a_cache_equals_the_full_pass(name, shift):
-    made, cache, ids = model(name), Cache(), tokens()
+def test_reading_piece_by_piece_with_a_cache_equals_the_full_pass(name, shape, shift):
+    made, cache, ids = model(name, shape), Cache(), tokens()
     pieces = [made(piece, cache=cache, shift=shift) for piece in ids.split([5, 1, 1, 4, 1, 6], 1)]
     assert same(torch.cat(pieces, 1), made(ids, shift=shift))
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "gelu_tanh"])
 @pytest.mark.parametrize("tied", [False, True])
-def test_a_plain_second_implementation_gives_the_same_logits(activation, tied):
-    shape = Shape(2, 4, 32, activation, bias=True, tied=tied)
+@pytest.mark.parametrize("sink", [0.0, 0.5, 1.0, 100.0])
+def test_a_plain_second_implementation_gives_the_same_logits(activation, tied, sink):
+    shape = Shape(2, 4, 32, activation, bias=True, tied=tied, sink=sink)
     made, ids = model(shape=shape), tokens()
-    assert same(made(ids), plain(made.state_dict(), ids, layers=2, heads=4, activation=activation))
+    assert same(made(ids), plain(made.state_dict(), ids, layers=2, heads=4, activation=activation, sink=sink))
 
 
-def plain(w, ids, layers, heads, activation):
+def plain(w, ids, layers, heads, activation, sink):
     """GPT in matrix products: pre-norm blocks with learned positions, one sequence and one head at a time."""
-    return torch.stack([_plain_sequence(w, row, layers, heads, activation) for row in ids])
+    return torch.stack([_plain_sequence(w, row, layers, heads, activation, sink) for row in ids])
 
 
-def _plain_sequence(w, ids, layers, heads, activation):
+def _plain_sequence(w, ids, layers, heads, activation, sink):
     bend = {
         "relu": lambda x: x.clamp(min=0),
         "gelu": lambda x: x * 0.5 * (1 + torch.erf(x / math.sqrt(2))),
@@ -134,7 +149,7 @@ def _plain_sequence(w, ids, layers, heads, activation):
         for head in range(heads):
             columns = slice(head * width, (head + 1) * width)
             scores = (q[:, columns] @ k[:, columns].T / math.sqrt(width)).exp().tril()
-            reads.append(scores / scores.sum(1, keepdim=True) @ v[:, columns])
+            reads.append(scores / (sink + scores.sum(1, keepdim=True)) @ v[:, columns])
         x = x + torch.cat(reads, 1) @ b["attention.out.weight"].T + b["attention.out.bias"]
         y = _norm(x, b["norm2.weight"], b["norm2.bias"])
         x = x + bend(y @ b["up.weight"].T + b["up.bias"]) @ b["down.weight"].T + b["down.bias"]
@@ -180,6 +195,17 @@ def test_a_temperature_divides_the_attention_logits(name):
     per_layer = made(ids, probe=Probe(temperature=[3.0, 3.0]))
     assert same(per_layer, made(ids, probe=Probe(temperature=3.0)))
     assert same(per_layer, made(ids, probe=Probe(temperature=3.0, attention=None)))
+
+
+@EVERY
+def test_a_temperature_divides_the_logit_of_the_sink_as_well(name):
+    made, ids = model(name, SUNK), tokens()
+    cold, hot = Probe(), Probe(temperature=2.0)
+    made(ids, probe=cold)
+    assert same(made(ids, probe=hot), made(ids, probe=Probe(temperature=2.0, attention=None)))
+    rest = 1 - cold.attention[0].sum(-1, keepdim=True)
+    wanted = cold.attention[0].sqrt()
+    assert same(hot.attention[0], wanted / (wanted.sum(-1, keepdim=True) + rest.clamp(min=0).sqrt()))
 
 
 def test_logits_may_grow_with_the_logarithm_of_the_length():

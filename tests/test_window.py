@@ -22,21 +22,21 @@ def examples(digits, count=4, fmt="aligned"):
     return format_(fmt).encode(task("add"), *batches.held_out_pairs(domain(f"D_{digits}"), 10, count))
 
 
-def model(name):
+def model(name, sink=0.0):
     torch.manual_seed(1)
-    made = Transformer(Shape(2, 2, 16), 14, context=200, positions=name).eval().double()
+    made = Transformer(Shape(2, 2, 16, sink=sink), 14, context=200, positions=name).eval().double()
     with torch.no_grad():
         for weight in made.parameters():
             weight += 0.3 * torch.randn_like(weight)
     return made
 
 
-def logits(monkeypatch, name, tokens, far, **options):
+def logits(monkeypatch, name, tokens, far, sink=0.0, **options):
     """By the window from the first token on, or by the mask up to the last."""
     monkeypatch.setattr(transformer, "FAR", 0 if far else 10**9)
     with torch.inference_mode():
         ids = torch.from_numpy(tokens.ids).long()
-        return model(name)(ids[:, :-1], layout=Layout.of(tokens), **options)
+        return model(name, sink)(ids[:, :-1], layout=Layout.of(tokens), **options)
 
 
 @pytest.mark.parametrize("fmt", ["aligned", "unpadded"])  # one layout for all, and one for each
@@ -48,8 +48,9 @@ def logits(monkeypatch, name, tokens, far, **options):
 def test_the_window_gives_what_the_mask_gives(monkeypatch, name, fmt):
     tokens = examples(12, fmt=fmt)
     for options in ({}, {"tail": tokens.tail}, {"probe": Probe(temperature=[0.5, 2.0], trained_on=3, attention=None)}):
-        near, masked = (logits(monkeypatch, name, tokens, far, **options) for far in (True, False))
-        assert torch.allclose(near, masked, atol=1e-9)
+        for sink in (0.0, 20.0):
+            near, masked = (logits(monkeypatch, name, tokens, far, sink, **options) for far in (True, False))
+            assert torch.allclose(near, masked, atol=1e-9)
 
 
 @pytest.mark.parametrize("far", [False, True])

@@ -21,7 +21,12 @@ from .window import FAR, attend_near
 
 @dataclass(frozen=True)
 class Shape:
-    """Size and make of a model. context: length of the table of learned positions; None = as long as needed."""
+    """Size and make of a model.
+
+    context: length of the table of learned positions; None = as long as needed. sink: what is added to the
+    denominator of every attention softmax, as if so many more tokens of logit 0 and value 0 were seen: a head reads
+    only what outweighs them, and may rest there (1 is the "off by one" of Miller 2023, "Attention is off by one").
+    """
 
     layers: int
     heads: int
@@ -30,6 +35,7 @@ class Shape:
     bias: bool = False  # in Linear and LayerNorm
     tied: bool = False  # output matrix = token embedding
     context: int | None = None
+    sink: float = 0.0
 
 
 _P1 = {"activation": "gelu", "tied": True, "context": 256}  # 2407.17963
@@ -108,10 +114,10 @@ SITES = (
 class Probe:
     """Looks into one forward pass, and may change it.
 
-    cut: (layer, head) pairs whose output is replaced by zero. attention: filled with one tensor
-    (B, H, Q, K) per layer, the very weights that produced the logits; None = none are kept, which saves
-    memory at great lengths. temperature: the attention logits are divided by it, one number or one per layer,
-    or per layer and head. trained_on: where given, the logits of a query that sees n tokens are multiplied by
+    cut: (layer, head) pairs whose output is replaced by zero. attention: filled with one tensor (B, H, Q, K) per
+    layer, the very weights that produced the logits (what is missing to 1 went to the sink); None = none are kept,
+    which saves memory at great lengths. temperature: the attention logits are divided by it, one number or one per
+    layer, or per layer and head. trained_on: where given, the logits of a query that sees n tokens are multiplied by
     log n / log trained_on, but never made smaller (scalable softmax, Nakanishi 2025, arXiv 2501.19399). window: in
     place of the encoding's own; math.inf for none. edit: called as edit(site, layer, x) at each of SITES, returns
     what to go on with: x itself where it only looks. The last block works out the asked-for last tokens only.
@@ -144,7 +150,7 @@ class Attention(nn.Module):
 
     def __init__(self, shape: Shape, dropout: float):
         super().__init__()
-        self.heads, self.dropout = shape.heads, dropout
+        self.heads, self.dropout, self.sink = shape.heads, dropout, shape.sink
         self.qkv = nn.Linear(shape.width, 3 * shape.width, bias=shape.bias)
         self.out = nn.Linear(shape.width, shape.width, bias=shape.bias)
 
@@ -169,7 +175,7 @@ class Attention(nn.Module):
         sharp = None if probe is None else probe.sharpness(layer, self.heads, seen).to(q.dtype)
         far = window is not None and at.ndim < 3 and K > FAR and not (self.training and self.dropout)
         if far and (probe is None or probe.attention is None):
-            y = attend_near(q, k, v, at, positions, window, sharp)
+            y = attend_near(q, k, v, at, positions, window, sharp, self.sink)
         else:
             kept = None if probe is None else probe.attention
             y = self._attend(q, k, v, at, positions, window, sharp, kept)
@@ -191,20 +197,25 @@ class Attention(nn.Module):
         bias, mask = positions.bias(q, queries, keys), None
         fused = kept is None and self.fused
         # on a CPU is_causal is slow in bfloat16, a mask is not
-        causal_only = fused and bias is None and window is None and Q == K and (q.dtype == torch.float32 or q.is_cuda)
+        plain = bias is None and window is None and not self.sink
+        causal_only = fused and plain and Q == K and (q.dtype == torch.float32 or q.is_cuda)
         if not causal_only:
             hidden = torch.ones(Q, K, dtype=torch.bool, device=q.device).triu(K - Q + 1)
             if window is not None:
                 hidden = (hidden | positions.beyond(queries, keys, window)).unsqueeze(-3)
             mask = torch.zeros(hidden.shape, dtype=q.dtype, device=q.device).masked_fill(hidden, float("-inf"))
             mask = mask if bias is None else mask + (bias if sharp is None else bias * sharp)
+        if self.sink:  # a token after the last, of key and value 0
+            rest = torch.full_like(mask[..., :1], math.log(self.sink)) * (1 if sharp is None else sharp)
+            mask = torch.cat((mask.expand(*rest.shape[:-1], K), rest), -1)
+            k, v = F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1))
         q = q if sharp is None else q * sharp
         if fused:
             dropout = self.dropout if self.training else 0.0
             return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal_only)
         weights = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + mask).softmax(-1)
         if kept is not None:
-            kept.append(weights)
+            kept.append(weights[..., :K])
         return weights @ v
 
 

@@ -6,6 +6,7 @@ Shapes as in transformer.py; M is the most keys that any query has within its wi
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .positions import Positions
@@ -34,11 +35,12 @@ def neighbours(at: Tensor, queries: int, window: int) -> tuple[Tensor, Tensor]:
 
 
 def attend_near(
-    q: Tensor, k: Tensor, v: Tensor, at: Tensor, positions: Positions, window: int, sharp: Tensor | None
+    q: Tensor, k: Tensor, v: Tensor, at: Tensor, positions: Positions, window: int, sharp: Tensor | None, sink: float
 ) -> Tensor:
     """What attention with the window as a mask gives (B, H, Q, D), without its Q x K logits.
 
     at: positions of all keys, (K,) or (B or 1, K). sharp: what logits are multiplied by, (H, Q, 1), or None.
+    sink: what is added to the softmax's denominator.
     """
     (B, _, Q, D), at = q.shape, at.reshape(-1, at.shape[-1])
     near, counts = neighbours(at, Q, window)
@@ -51,7 +53,9 @@ def attend_near(
         logits = torch.einsum("bhqd,bqmhd->bhqm", ours, k[rows, here]) / math.sqrt(D)
         bias = positions.bias(ours, at[:, part - Q, None], keys)
         logits = logits if bias is None else logits + bias
+        logits = logits.masked_fill(~counts[:, None, part], float("-inf"))
+        logits = F.pad(logits, (0, 1), value=math.log(sink)) if sink else logits
         logits = logits if sharp is None else logits * sharp[:, part]
-        weights = logits.masked_fill(~counts[:, None, part], float("-inf")).softmax(-1)
+        weights = logits.softmax(-1)[..., : near.shape[-1]]
         parts.append(torch.einsum("bhqm,bqmhd->bhqd", weights, v[rows, here]))
     return torch.cat(parts, 2)

@@ -11,7 +11,7 @@ from ..arithmetic.formats import Format, format_
 from ..arithmetic.tasks import Task, task
 from ..errors import ArithlabError
 from ..model.positions import table_rows
-from ..model.transformer import Shape, shape_of
+from ..model.transformer import Shape
 from .recipe import Check, Recipe
 
 
@@ -126,8 +126,7 @@ class Experiment(Recipe):
     @property
     def shape(self) -> Shape:
         """Size and make of the model; a `context` of the experiment replaces the size's own."""
-        shape = shape_of(self.size)
-        return replace(shape, context=self.context) if self.context else shape
+        return replace(super().shape, context=self.context) if self.context else super().shape
 
     @property
     def predicted(self) -> theory.PredictedFunction:

@@ -39,6 +39,7 @@ class Recipe:
     matrix_lr: float = 0.02  # peak learning rate of Muon
     weight_decay: float = 0.5  # decoupled, on matrices and embeddings
     dropout: float = 0.0  # on embeddings, attention and both outputs of a block
+    sink: float = 0.0  # added to the denominator of every attention softmax: what a head must outweigh to read
     warmup: int = 50  # steps of linear rise
     schedule: str = "linear"  # fall after the warm-up: linear (to 0) | cosine (to a tenth) | constant
     precision: str = "float32"  # of the products: float32 | bfloat16 (weights and optimiser stay float32)
@@ -74,6 +75,8 @@ class Recipe:
         for name in ("lr", "matrix_lr", "weight_decay"):
             if name not in wrong and not 0 <= getattr(self, name) < 1e3:
                 yield f"{name} {shorten(getattr(self, name))}: allowed are numbers from 0, usually far below 1."
+        if "sink" not in wrong and not 0 <= self.sink < 1e6:
+            yield f"sink {shorten(self.sink)}: allowed are numbers from 0 (none) to below a million, such as 100."
         if "dropout" not in wrong and not 0 <= self.dropout < 1:
             yield f"dropout {shorten(self.dropout)}: allowed are numbers from 0 to below 1."
         for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
@@ -109,7 +112,7 @@ class Recipe:
     @property
     def shape(self) -> Shape:
         """Size and make of the model."""
-        return shape_of(self.size)
+        return replace(shape_of(self.size), sink=self.sink)
 
     def best_step(self, metrics: pd.DataFrame) -> int | None:
         """The step whose weights are kept beside the last ones, going by the training curve; None = no such step."""
