@@ -127,9 +127,10 @@ def verdict(inside: pd.Series, table: pd.DataFrame, variant: str | None = None) 
         return VERDICTS[3], "no run was measured"
     if inside.all():
         return VERDICTS[0], ""
-    met = [] if variant is None else [str(name) for name, group in inside.groupby(table[variant]) if group.all()]
+    met = [] if variant is None else [name for name, group in inside.groupby(table[variant]) if group.all()]
     if met:
-        return VERDICTS[1], f"{variant} {', '.join(met)}"
+        named = ", ".join(f"{name:g}" if isinstance(name, float) else str(name) for name in met)
+        return VERDICTS[1], f"{variant} {named}"
     if inside.mean() >= 0.5:
         return VERDICTS[1], f"{inside.sum()} of {len(inside)} runs"
     return VERDICTS[2], ""

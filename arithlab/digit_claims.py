@@ -70,7 +70,6 @@ def _tables() -> list[Claim]:
             says = "right where the paper is at 100 %, wrong where it is at 0"
         if against == "truncated operands":
             says = "the answers are those of the truncated operands"
-        variant = "size" if train == "D_67" else "steps"  # recorded in two shapes; the others with two numbers of steps
         made.append(
             Claim(
                 id=f"{letter} {train}",
@@ -83,7 +82,7 @@ def _tables() -> list[Claim]:
                 measure=partial(deviation, name=COMPARED[against], cells=aim),
                 row=aim,
                 past=int(train[-1]),
-                variant=variant if task == "addition" else None,
+                variant="sink" if task == "addition" else None,
                 learned=int(train[-1]),
                 measured=f"largest distance in points from {compared}",
                 most=POINTS,
@@ -142,7 +141,9 @@ def _moduli() -> list[Claim]:
             column, row = "agreement", dict.fromkeys(theory.index, 100.0)
             measured = "largest distance in points from full agreement, trained on 3, 1 to 6 digits"
         measure = partial(deviation, name=column, cells=row)
-        made.append(Claim(says=says, measure=measure, measured=measured, row=row, past=3, learned=3, **common))
+        variant = "sink" if letter in "CD" else None
+        more = {"measure": measure, "measured": measured, "row": row, "past": 3, "variant": variant, "learned": 3}
+        made.append(Claim(says=says, **more, **common))
     for letter, operation in (("C", "addition"), ("G", "multiplication")):
         cells = printed[printed["table"] == letter]
         shorter = cells[cells.test_digits < cells.train_domain.str[-1].astype(int)].accuracy_percent
@@ -218,9 +219,9 @@ def _of_kind(kind: str) -> list[str]:
 
 def _equivalences() -> list[Claim]:
     """Out-of-range sums have the answers of in-range ones (P2): figure 1, table 2, and the variants of table 3."""
-    common = {"paper": P2, "grid": "equivalence", "notebook": "06_equivalence_classes"}
+    common = {"paper": P2, "grid": "equivalence_paper", "notebook": "06_equivalence_classes", "variant": "sink"}
     share = {"measured": "lowest agreement (%) with the predicted function", "least": 98.0}
-    plain = common | {"grid": "equivalence_paper"}
+    plain = common | {"runs": {"train": "D_3"}}
     classes = {"V1": ("D_3[place0=0]", "units"), "V2": ("D_3[place1=0]", "tens")}
     return [
         Claim(

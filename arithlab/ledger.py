@@ -26,7 +26,8 @@ def ledger() -> pd.DataFrame:
 def beside(letter: str) -> pd.DataFrame:
     """A table of 2407.17963, A to H: their percentages by number of digits, and ours below each row.
 
-    Ours: median, lowest and highest of the recorded runs; missing where none is recorded, or tested at that length.
+    Ours: median, lowest and highest of the recorded runs; missing where none is recorded, or tested at that length. The
+    runs of models with an attention sink have rows of their own.
     Of the modular tables, C, D, G and H, the columns count digits past the training length (theirs four for sums,
     ours three), and a row says what theory counts for ours.
     """
@@ -47,8 +48,10 @@ def beside(letter: str) -> pd.DataFrame:
             tested = tested_lengths(grid_of(task), COMPARED[against], theirs.index)
             measured = 100 * runs[columns(COMPARED[against], tested)]
             measured.columns = [digits - 3 * modular for digits in tested]
-            for name in ("median", "min", "max") if len(runs) else ():
-                rows[row, f"ours, {name} of {len(runs)}"] = getattr(measured, name)()
+            sunk = runs["sink"] > 0 if "sink" in runs else pd.Series(False, runs.index)
+            for whose, part in (("ours", measured[~sunk]), ("with a sink", measured[sunk])):
+                for name in ("median", "min", "max") if len(part) else ():
+                    rows[row, f"{whose}, {name} of {len(part)}"] = getattr(part, name)()
     if not rows:
         raise UnknownName("table", letter, [*"ABCDEFGH"])
     over = "digits past the training length" if any("mod" in row for row, _ in rows) else "digits"

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from training_fixtures import BRIEF
 
 import arithlab as al
 from arithlab.errors import ArithlabError
@@ -75,6 +76,18 @@ def test_a_grid_lines_up_operands_by_place_and_loses_no_weight(padded):
     assert np.isnan(grid.weights[:, :, 3]).all()
     on_frames = (np.nan_to_num(grid.weights) * grid.needed).sum(2).mean(1)  # the frames lie where the score counts
     assert np.allclose([grid.score(index)[0] for index in range(4)], on_frames, atol=1e-6)
+
+
+def test_a_head_at_rest_is_said_to_be_on_the_sink(monkeypatch, tmp_path, padded):
+    monkeypatch.setenv("ARITHLAB_OUT", str(tmp_path))
+    sunk = al.train(BRIEF.with_(sink=50.0))
+    table = al.attention(sunk, "34+57")
+    read = Grid(sunk, "34+57").reads(0)
+    of_head = table[(table["layer"] == 0) & (table["head"] == 0) & (table["writes_role"] == "c")]
+    left = 100 * (1 - of_head.groupby("writes_place")["weight"].sum())
+    assert read["on the sink (%)"].astype(float).tolist() == pytest.approx(left[: len(read)].tolist(), abs=0.51)
+    assert left.min() > 10
+    assert "on the sink (%)" not in Grid(padded, "34+57").reads(0)
 
 
 def test_the_small_maps_are_framed_where_an_ideal_adder_reads(padded):

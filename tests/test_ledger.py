@@ -66,6 +66,11 @@ def test_a_printed_row_may_be_met_up_to_some_length():
     assert found["verdict"] == "not reproduced"
 
 
+def test_a_variant_that_is_a_number_is_written_as_one():
+    found = verdict(pd.Series([True, False, True]), pd.DataFrame({"sink": [100.0, 0.0, 0.5]}), "sink")
+    assert found == (VERDICTS[1], "sink 0.5, 100")
+
+
 def test_runs_that_learned_nothing_are_set_aside():
     table = runs([*3 * [[1.0, 0.99, 0.0]], [0.2, 0.1, 0.0]])
     fails = claim(measure=lambda t: best(t, name="exact_match", lengths=[3]), least=0.0, most=5.0)

@@ -33,7 +33,8 @@ def attention(run: Run, question: str) -> pd.DataFrame:
     The answer is decoded greedily first; the weights are those of the pass over question and answer,
     whose argmax at every supervised token is that answer (checked). Columns: layer, head, query, key
     (token numbers), key_label, key_role and key_place (see formats.Tokens), writes, writes_role and
-    writes_place (of the token that the query predicts next), weight.
+    writes_place (of the token that the query predicts next), weight (those of a query sum to 1; what is missing went to
+    the model's sink).
     """
     e = run.experiment
     a, b = e.task_.parse_question(question)

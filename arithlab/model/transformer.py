@@ -25,7 +25,8 @@ class Shape:
 
     context: length of the table of learned positions; None = as long as needed. sink: what is added to the
     denominator of every attention softmax, as if so many more tokens of logit 0 and value 0 were seen: a head reads
-    only what outweighs them, and may rest there (1 is the "off by one" of Miller 2023, "Attention is off by one").
+    only what outweighs them, and may rest there (an attention sink as in Xiao et al. 2023, arXiv 2309.17453, but fixed;
+    1 is the softmax of Miller 2023, "Attention is off by one").
     """
 
     layers: int

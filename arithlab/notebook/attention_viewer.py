@@ -35,7 +35,7 @@ class Grid:
 
     def __init__(self, run: Run, question: str):
         self.question = rows_of(run, [question])[0]  # the question, and what the model answered
-        table = attention(run, question)
+        table, self.sink = attention(run, question), run.experiment.sink
         try:
             needed = needed_tokens(run.experiment, table)
         except ArithlabError:
@@ -70,7 +70,10 @@ class Grid:
             self.needed[row[shown["needed"]], column[shown["needed"]]] = True
 
     def reads(self, head: int) -> pd.DataFrame:
-        """What a head reads while it writes each answer digit: the three strongest tokens, the share on needed ones."""
+        """What a head reads while it writes each answer digit: the three strongest tokens, the share on needed ones.
+
+        And the share on the attention sink, where the model has one.
+        """
         rows = []
         for row, writes in enumerate(self.writes):
             weights = np.nan_to_num(self.weights[head, row])
@@ -79,6 +82,8 @@ class Grid:
             rows.append({"this answer digit": writes, "reads most": ", ".join(words)})
             if self.needed is not None:
                 rows[-1]["on needed tokens (%)"] = f"{100 * weights[self.needed[row]].sum():.0f}"
+            if self.sink:
+                rows[-1]["on the sink (%)"] = f"{100 * (1 - weights.sum()):.0f}"
         return pd.DataFrame(rows)
 
     def score(self, head: int) -> tuple[float, float]:

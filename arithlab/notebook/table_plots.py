@@ -97,13 +97,13 @@ def accuracy_table(
 
 
 def beside_paper(table: pd.DataFrame, *, title: str) -> go.Figure:
-    """A printed table beside ours: heat maps of theirs, of theory where it has rows, and of the median of our runs.
+    """A printed table beside ours: heat maps of theirs, of theory where it has rows, and of the medians of our runs.
 
     table: from `ledger.beside`. Where our runs lie further apart than two points, their range stands below the median.
     """
     labels = table.index.get_level_values(1).str.replace(r" of \d+$", "", regex=True)
     parts = {label: table[labels == label].droplevel(1).dropna(axis=1, how="all") for label in labels.unique()}
-    low, high = (parts.pop(f"ours, {name}", None) for name in ("min", "max"))
+    ends = {label: parts.pop(label) for label in [*parts] if label.endswith((", min", ", max"))}
     order, said = table.index.get_level_values(0).unique()[::-1], []
     widths = [part.shape[1] for part in parts.values()]
     figure = make_subplots(
@@ -112,10 +112,10 @@ def beside_paper(table: pd.DataFrame, *, title: str) -> go.Figure:
     for column, (label, part) in enumerate(parts.items(), 1):
         part = part.reindex(order)
         text = part.map(lambda x: "" if pd.isna(x) else f"{x:.0f}")
-        if label == "ours, median":
-            ends = [end.reindex(order) for end in (low, high)]
-            spread = ends[0].map("{:.0f}".format) + "-" + ends[1].map("{:.0f}".format)
-            text = text.mask(ends[1] - ends[0] > POINTS, text + "<br><span style='font-size:8px'>" + spread + "</span>")
+        if label.endswith(", median"):
+            low, high = (ends[label.replace("median", name)].reindex(order) for name in ("min", "max"))
+            spread = low.map("{:.0f}".format) + "-" + high.map("{:.0f}".format)
+            text = text.mask(high - low > POINTS, text + "<br><span style='font-size:8px'>" + spread + "</span>")
         heat(
             figure,
             part,
