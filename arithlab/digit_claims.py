@@ -184,7 +184,7 @@ def _encodings() -> list[Claim]:
                     says=f"{called}: {kind} positions {'carry on' if carries else 'fail'} past the training length",
                     theirs="carry on" if carries else "fail",
                     grid="addition_mod" if padded else "encodings",
-                    runs={"task": name} | ({} if padded else {"positions": tuple(_of_kind(kind))}),
+                    runs={"task": name} | ({"sink": 0.0} if padded else {"positions": tuple(_of_kind(kind))}),
                     measure=partial(best, name="exact_match", lengths=[6 if padded else 15]),
                     measured=f"exact match (%) at {6 if padded else 15} digits, trained on 3",
                     **({"least": 90.0} if carries else {"most": 5.0}),
