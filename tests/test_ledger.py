@@ -152,6 +152,14 @@ def test_a_printed_table_stands_beside_ours(letter):
         ledger.beside("Z")
 
 
+def test_runs_with_a_sink_have_rows_of_their_own():
+    runs, table = claims.recorded("addition").query("train == 'D_4'"), ledger.beside("B")
+    for whose, part in (("ours", runs[runs.sink == 0]), ("with a sink", runs[runs.sink > 0])):
+        for name in ("median", "min", "max"):
+            shown = table.loc["D_4", f"{whose}, {name} of {len(part)}"][9]
+            assert shown == pytest.approx(100 * getattr(part.agreement_9, name)(), abs=0.051)
+
+
 @pytest.mark.parametrize("letter", "CDGH")
 def test_a_printed_modular_table_counts_digits_past_the_training_length(letter):
     table = ledger.beside(letter)

@@ -63,17 +63,21 @@ def test_a_printed_table_stands_beside_medians_and_ranges():
         ("D_4", "ours, min of 3"): [40, 0, None],
         ("D_4", "ours, max of 3"): [100, 2, None],
         ("D_5", "paper"): [100, 100, 0],
+        ("D_5", "with a sink, median of 2"): [90, 50, None],
+        ("D_5", "with a sink, min of 2"): [80, 50, None],
+        ("D_5", "with a sink, max of 2"): [100, 50, None],
     }
     table = pd.DataFrame(rows, index=pd.Index([4, 5, 6], name="digits")).T.rename_axis(index=["trained on", "%"])
     figure = beside_paper(table, title="Table A")
-    paper, ours = figure.data
+    paper, ours, sunk = figure.data
     assert (list(paper.x), list(paper.y)) == ([4, 5, 6], ["D_5", "D_4"])
     assert paper.text.tolist() == [["100", "100", "0"], ["100", "0", "0"]]
     assert list(ours.x) == [4, 5]  # no run was asked six digits
     assert ours.text.tolist() == [
         ["", ""],
-        ["100<br><span style='font-size:8px'>40-100</span>", "1"],
+        ["100<br><span style='font-size:7px'>40-100</span>", "1"],
     ]  # two points apart are one number
+    assert sunk.text.tolist() == [["90<br><span style='font-size:7px'>80-100</span>", "50"], ["", ""]]
     assert "paper: D_4 100 0 0; D_5 100 100 0. ours, median: D_4 100 1" in figure.layout.meta["alt"]
 
 

@@ -115,7 +115,7 @@ def beside_paper(table: pd.DataFrame, *, title: str) -> go.Figure:
         if label.endswith(", median"):
             low, high = (ends[label.replace("median", name)].reindex(order) for name in ("min", "max"))
             spread = low.map("{:.0f}".format) + "-" + high.map("{:.0f}".format)
-            text = text.mask(high - low > POINTS, text + "<br><span style='font-size:8px'>" + spread + "</span>")
+            text = text.mask(high - low > POINTS, text + "<br><span style='font-size:7px'>" + spread + "</span>")
         heat(
             figure,
             part,
