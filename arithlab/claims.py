@@ -2,8 +2,9 @@
 
 A claim names the runs that test it, what is measured of each of them (one number per run), and the range in which
 it must be. It is **reproduced** if every run is inside; **reproduced with conditions** if at least half of the runs
-are, or every run of at least one variant (an encoding, say), which is then named, or if a printed row is met by every
-run up to some number of digits past the training length (unless a variant meets all of it); else **not reproduced**.
+are, or every run of a variant (an encoding, say) with three runs or more, which is then named, or if a printed row is
+met by every run up to some number of digits past the training length (unless a variant meets all of it); else **not
+reproduced**.
 Runs that did not learn their training length say nothing about what comes after it: where a claim names that length
 (`learned`), they are set aside. Where fewer than three runs are left, the claim is **not testable here**.
 """
@@ -21,7 +22,7 @@ from .training.runs import Run, reference_folder
 P1, P2 = "2407.17963", "2308.08268"
 VERDICTS = ("reproduced", "reproduced with conditions", "not reproduced", "not testable here")
 LEARNED = 0.9  # exact match at the training length from which a run counts as having learned
-FEWEST = 3  # runs that a verdict needs
+FEWEST = 3  # runs that a verdict needs, and a variant that it names
 POINTS = 2.0  # a cell that a paper has at 0 or 100 % counts as met within so many points
 
 
@@ -120,14 +121,16 @@ def selected(table: pd.DataFrame, runs: Mapping[str, object]) -> pd.DataFrame:
 def verdict(inside: pd.Series, table: pd.DataFrame, variant: str | None = None) -> tuple[str, str]:
     """The verdict on runs that met the criterion or not, and under which condition.
 
-    >>> verdict(pd.Series([True, False, False]), pd.DataFrame({"positions": ["rope", "t5", "t5"]}), "positions")
+    >>> runs = pd.DataFrame({"positions": 3 * ["rope"] + 4 * ["t5"]})
+    >>> verdict(runs["positions"] == "rope", runs, "positions")
     ('reproduced with conditions', 'positions rope')
     """
     if not len(inside):
         return VERDICTS[3], "no run was measured"
     if inside.all():
         return VERDICTS[0], ""
-    met = [] if variant is None else [name for name, group in inside.groupby(table[variant]) if group.all()]
+    groups = [] if variant is None else inside.groupby(table[variant])
+    met = [name for name, group in groups if group.all() and len(group) >= FEWEST]
     if met:
         named = ", ".join(f"{name:g}" if isinstance(name, float) else str(name) for name in met)
         return VERDICTS[1], f"{variant} {named}"

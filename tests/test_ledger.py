@@ -33,8 +33,9 @@ def claim(**changes) -> Claim:
     ("inside", "variants", "expected"),
     [
         ([True] * 4, "aabb", (0, "")),
-        ([True, True, False, False], "aabb", (1, "kind a")),
-        ([True, False, True, True], "aabb", (1, "kind b")),
+        ([True] * 3 + [False] * 4, "aaabbbb", (1, "kind a")),
+        ([True, False, True, True, True], "aabbb", (1, "kind b")),
+        ([True, True, False, False, False], "aabbb", (2, "")),  # two runs do not make a condition
         ([True, False, False, True], "aabb", (1, "2 of 4 runs")),
         ([True, False, False, False], "aabb", (2, "")),
         ([False] * 4, "aabb", (2, "")),
@@ -67,7 +68,8 @@ def test_a_printed_row_may_be_met_up_to_some_length():
 
 
 def test_a_variant_that_is_a_number_is_written_as_one():
-    found = verdict(pd.Series([True, False, True]), pd.DataFrame({"sink": [100.0, 0.0, 0.5]}), "sink")
+    sinks = pd.DataFrame({"sink": 3 * [100.0, 0.0, 0.5]})
+    found = verdict(sinks["sink"] > 0, sinks, "sink")
     assert found == (VERDICTS[1], "sink 0.5, 100")
 
 
