@@ -86,8 +86,9 @@ class Claim:
             return row | {"condition": f"{len(table)} {what}: a verdict needs {FEWEST}"}
         values = self.measure(table).dropna()
         inside = values.between(self.least, self.most)
-        row["verdict"], row["condition"] = verdict(inside, table.reindex(values.index), self.variant)
-        whole = inside.all() or row["condition"].startswith(f"{self.variant} ")  # by a variant at least
+        measured = table.reindex(values.index)
+        row["verdict"], row["condition"] = verdict(inside, measured, self.variant)
+        whole = inside.all() or met_by(inside, measured, self.variant)
         if self.row and not whole and (longest := self.met_up_to(table)) > self.past:
             row["verdict"], row["condition"] = VERDICTS[1], f"up to {longest} digits"
         row["values"] = [round(value, 2) for value in values]
@@ -118,6 +119,17 @@ def selected(table: pd.DataFrame, runs: Mapping[str, object]) -> pd.DataFrame:
     return table
 
 
+def met_by(inside: pd.Series, table: pd.DataFrame, variant: str | None) -> list:
+    """The values of a column whose runs all met the criterion, three or more of them.
+
+    >>> runs = pd.DataFrame({"positions": 3 * ["rope"] + 4 * ["t5"]})
+    >>> met_by(runs["positions"] == "rope", runs, "positions")
+    ['rope']
+    """
+    groups = [] if variant is None else inside.groupby(table[variant])
+    return [value for value, group in groups if group.all() and len(group) >= FEWEST]
+
+
 def verdict(inside: pd.Series, table: pd.DataFrame, variant: str | None = None) -> tuple[str, str]:
     """The verdict on runs that met the criterion or not, and under which condition.
 
@@ -129,10 +141,8 @@ def verdict(inside: pd.Series, table: pd.DataFrame, variant: str | None = None) 
         return VERDICTS[3], "no run was measured"
     if inside.all():
         return VERDICTS[0], ""
-    groups = [] if variant is None else inside.groupby(table[variant])
-    met = [name for name, group in groups if group.all() and len(group) >= FEWEST]
-    if met:
-        named = ", ".join(f"{name:g}" if isinstance(name, float) else str(name) for name in met)
+    if met := met_by(inside, table, variant):
+        named = ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in met)
         return VERDICTS[1], f"{variant} {named}"
     if inside.mean() >= 0.5:
         return VERDICTS[1], f"{inside.sum()} of {len(inside)} runs"
