@@ -170,6 +170,12 @@ def deviation(table: pd.DataFrame, *, name: str, cells: Mapping[int, float]) -> 
     return (measured - list(cells.values())).abs().max(axis=1)
 
 
+def shortfall(table: pd.DataFrame, *, name: str, cells: Mapping[int, float]) -> pd.Series:
+    """How far, at most, each run is below given percentages by length, in points; 0 where it is below none."""
+    measured = 100 * table[columns(name, cells)]
+    return (list(cells.values()) - measured).max(axis=1).clip(lower=0)
+
+
 def steps_to(run: Run, accuracy: float, digits: int | None = None) -> float:
     """The first step at which exact match was at least this fraction, infinity if none was.
 

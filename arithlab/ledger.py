@@ -1,14 +1,15 @@
 """The papers' claims, one by one, beside our runs: which runs test them, what is measured, and what must be found."""
 
+from collections.abc import Iterator
+
 import pandas as pd
 
 from . import context_claims, curve_claims, digit_claims
-from .claims import P1, P2, Claim, columns, is_recorded, papers, selected
-from .digit_claims import COMPARED, grid_of, in_words, our_domain, tested_lengths
+from .claims import P1, P2, Claim, columns, papers
+from .digit_claims import COMPARED, grids_of, in_words, our_domain, runs_of, tested_lengths
 from .errors import UnknownName
 from .training.evaluate import predict
 from .training.experiment import Experiment
-from .training.grids import recorded
 
 P3 = context_claims.P3
 
@@ -27,7 +28,7 @@ def beside(letter: str) -> pd.DataFrame:
     """A table of 2407.17963, A to H: their percentages by number of digits, and ours below each row.
 
     Ours: median, lowest and highest of the recorded runs; missing where none is recorded, or tested at that length. The
-    runs of models with an attention sink have rows of their own.
+    runs of models with an attention sink have rows of their own, and so have those that `grids_of` calls otherwise.
     Of the modular tables, C, D, G and H, the columns count digits past the training length (theirs four for sums,
     ours three), and a row says what theory counts for ours.
     """
@@ -37,26 +38,31 @@ def beside(letter: str) -> pd.DataFrame:
     ):
         modular, theirs = "mod" in task, cells.set_index("test_digits")["accuracy_percent"]
         row, wanted = (task, {"task": in_words(task)}) if modular else (train, {"train": our_domain(train)})
-        wanted |= {"positions": "learned"}
         past = int(train[-1]) if modular else 0
         rows[row, "paper"] = theirs.rename(lambda digits, past=past: digits - past)
         if modular and against == "ground truth":
             theory = predict(Experiment(task=in_words(task), train="D_3"), range(1, 7))
             rows[row, "theory, from three"] = pd.Series(100 * theory.predicted_accuracy.values, range(-2, 4))
-        if is_recorded(grid_of(task)):
-            runs = selected(recorded(grid_of(task)), wanted)
-            tested = tested_lengths(grid_of(task), COMPARED[against], theirs.index)
+        for whose, grid, runs in _ours(task, wanted):
+            tested = tested_lengths(grid, COMPARED[against], theirs.index)
             measured = 100 * runs[columns(COMPARED[against], tested)]
             measured.columns = [digits - 3 * modular for digits in tested]
-            sunk = runs["sink"] > 0 if "sink" in runs else pd.Series(False, runs.index)
-            for whose, part in (("ours", measured[~sunk]), ("with a sink", measured[sunk])):
-                for name in ("median", "min", "max") if len(part) else ():
-                    rows[row, f"{whose}, {name} of {len(part)}"] = getattr(part, name)()
+            for name in ("median", "min", "max"):
+                rows[row, f"{whose}, {name} of {len(runs)}"] = getattr(measured, name)()
     if not rows:
         raise UnknownName("table", letter, [*"ABCDEFGH"])
     over = "digits past the training length" if any("mod" in row for row, _ in rows) else "digits"
     table = pd.DataFrame(rows).T.rename_axis(index=["task" if over != "digits" else "trained on", "%"], columns=over)
     return table.sort_index(axis=1).round(1)
+
+
+def _ours(task: str, wanted: dict) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """The recorded runs to set beside a printed row, in groups: what these are called, their table, the runs."""
+    for called, grid in grids_of(task).items():
+        runs = runs_of(grid, wanted | {"positions": "learned"})
+        sunk = runs["sink"] > 0 if called == "ours" and "sink" in runs else pd.Series(False, runs.index)
+        groups = {called: runs[~sunk], "with a sink": runs[sunk]}
+        yield from ((name, grid, group) for name, group in groups.items() if len(group))
 
 
 def _untested() -> list[Claim]:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from arithlab import claims, ledger
-from arithlab.claims import VERDICTS, Claim, best, deviation, selected, verdict, worst
+from arithlab.claims import VERDICTS, Claim, best, deviation, selected, shortfall, verdict, worst
 from arithlab.cli import main
 from arithlab.errors import UnknownName
 from arithlab.training.grids import read_grid
@@ -99,6 +99,7 @@ def test_measures():
     assert worst(table, name="exact_match", lengths=(1, 2)).tolist() == [50, 0]
     assert best(table, name="exact_match", lengths=(2, 3)).tolist() == [50, 100]
     assert deviation(table, name="exact_match", cells={1: 100, 3: 20.0}).tolist() == [5, 100]
+    assert shortfall(table, name="exact_match", cells={1: 0, 2: 75, 3: 20.0}).tolist() == [25, 0]
 
 
 @pytest.mark.parametrize("c", ledger.claims(), ids=lambda c: c.id)
