@@ -19,7 +19,7 @@ COMPARED = {
 
 def claims() -> list[Claim]:
     """The claims of both papers that recorded runs decide on, or could."""
-    return [*_tables(), *_moduli(), *_encodings(), *_sizes(), *_equivalences()]
+    return [*_tables(), *_moduli(), *_encodings(), *_sizes(), *_equivalences(), *_products()]
 
 
 def in_words(printed: str) -> str:
@@ -301,6 +301,35 @@ def _equivalences() -> list[Claim]:
                 **share,
             )
             for variant, (train, place) in classes.items()
+        ),
+    ]
+
+
+def _products() -> list[Claim]:
+    """The same of products (P2): learned within three digits, wrong past them, and the answers of which operands."""
+    common = {"paper": P2, "grid": "multiplication_base_4", "runs": {"train": "D_3"}, "learned": 3}
+    common["notebook"] = "03_multiplication"
+    here = "in base 4, products of three digits"
+    return [
+        Claim(
+            id="P2 products",
+            where="figure 1b",
+            says=f"{here} are learned, and none with a longer operand is right",
+            theirs="99 and 0",
+            measure=partial(deviation, name="exact_match", cells={3: 100, 4: 0, 5: 0}),
+            measured="largest distance in points from 100 % at three digits and 0 at four and five",
+            most=POINTS,
+            **common,
+        ),
+        Claim(
+            id="P2 products, equivalence",
+            where="table 2, figure 2",
+            says=f"{here}: with one digit more the answer is (a mod 4^3) * (b mod 4^3)",
+            theirs="yes, in figure 2",
+            measure=partial(worst, name="agreement", lengths=(4,)),
+            measured="agreement (%) with the predicted function at four digits",
+            least=98.0,
+            **common,
         ),
     ]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from . import context_claims, curve_claims, digit_claims
-from .claims import P1, P2, Claim, columns, papers
+from .claims import P1, Claim, columns, papers
 from .digit_claims import COMPARED, grids_of, in_words, our_domain, runs_of, tested_lengths
 from .errors import UnknownName
 from .training.evaluate import predict
@@ -73,7 +73,6 @@ def _untested() -> list[Claim]:
     first = "no run of four blocks answers new tasks here (P3 four blocks)"
     rows = [
         (P1, "P1 full size", "tables A to H", "the tables hold for 10.7 M parameters and 8 million steps", large),
-        (P2, "P2 products", "figure 1b, table 2", "products of three digits: the same classes", later),
         (P3, "P3 full size", "figures 1 and 3", "the phases at p = 29, 512 wide, two to six blocks", gpu),
         (P3, "P3 regression", "figure 5", "four blocks combine examples (modular regression)", first),
         (P3, "P3 moduli", "figure 28", "larger moduli need more tasks", later),
