@@ -100,7 +100,7 @@ def _tables() -> list[Claim]:
         if 100 in aim.values():
             says = "right where the paper is at 100 %, wrong where it is at 0"
         if against == "truncated operands":
-            says = "the answers are those of the truncated operands"
+            says = "the answers are those of the truncated operands" + (measure is shortfall) * ", as often as theirs"
         made.append(
             Claim(
                 id=f"{letter} {train}",

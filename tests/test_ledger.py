@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from arithlab import claims, ledger
+from arithlab import claims, digit_claims, ledger
 from arithlab.claims import VERDICTS, Claim, best, deviation, selected, shortfall, verdict, worst
 from arithlab.cli import main
 from arithlab.errors import UnknownName
@@ -161,6 +161,34 @@ def test_runs_with_a_sink_have_rows_of_their_own():
         for name in ("median", "min", "max"):
             shown = table.loc["D_4", f"{whose}, {name} of {len(part)}"][9]
             assert shown == pytest.approx(100 * getattr(part.agreement_9, name)(), abs=0.051)
+
+
+@pytest.mark.parametrize(
+    ("letter", "row", "whose", "grid", "chosen", "column"),
+    [
+        ("C", "addition mod 151", "mixed lengths", "moduli", "task == 'add mod 151'", "exact_match_5"),
+        ("H", "multiplication mod 200", "mixed lengths", "moduli", "task == 'mul mod 200'", "agreement_5"),
+        ("F", "D_34", "base 4", "multiplication_base_4", "train == 'D_3+D_4'", "agreement_5"),
+    ],
+)
+def test_runs_trained_in_another_way_have_rows_of_their_own(letter, row, whose, grid, chosen, column):
+    runs, table = claims.recorded(grid).query(chosen), ledger.beside(letter)
+    shown = table.loc[row, f"{whose}, median of {len(runs)}"][2 if "mod" in row else 5]
+    assert shown == pytest.approx(100 * runs[column].median(), abs=0.051)
+
+
+@pytest.mark.parametrize(
+    ("printed", "runs", "expected"),
+    [
+        ("addition", {"train": "D_4"}, ("addition", "addition")),
+        ("addition mod 101", {"task": "add mod 101"}, ("addition mod 101", "addition_mod")),
+        ("addition mod 51", {"task": "add mod 51"}, ("addition mod 51 (mixed lengths)", "moduli")),
+        ("multiplication", {"train": "D_2"}, ("multiplication", "multiplication")),
+        ("multiplication", {"train": "D_3"}, ("multiplication (base 4)", "multiplication_base_4")),
+    ],
+)
+def test_which_recorded_table_decides(printed, runs, expected):
+    assert digit_claims.deciding(printed, runs) == expected
 
 
 @pytest.mark.parametrize("letter", "CDGH")
