@@ -52,8 +52,9 @@ def deciding(printed: str, runs: Mapping[str, object]) -> tuple[str, str]:
     """
     (_, first), *others = grids_of(printed).items()
     for called, grid in reversed(others):
-        if len(runs_of(grid, runs)):
-            return f"{printed} ({called})", grid
+        if len(found := runs_of(grid, runs)):
+            sunk = ", with a sink" * ("sink" in found and (found["sink"] > 0).all())
+            return f"{printed} ({called}{sunk})", grid
     return printed, first
 
 
@@ -309,7 +310,7 @@ def _products() -> list[Claim]:
     """The same of products (P2): learned within three digits, wrong past them, and the answers of which operands."""
     common = {"paper": P2, "grid": "multiplication_base_4", "runs": {"train": "D_3"}, "learned": 3}
     common["notebook"] = "03_multiplication"
-    here = "in base 4, products of three digits"
+    here = "in base 4 and with an attention sink, products of three digits"
     return [
         Claim(
             id="P2 products",

@@ -182,9 +182,10 @@ def test_runs_trained_in_another_way_have_rows_of_their_own(letter, row, whose, 
     [
         ("addition", {"train": "D_4"}, ("addition", "addition")),
         ("addition mod 101", {"task": "add mod 101"}, ("addition mod 101", "addition_mod")),
-        ("addition mod 51", {"task": "add mod 51"}, ("addition mod 51 (mixed lengths)", "moduli")),
+        ("addition mod 51", {"task": "add mod 51"}, ("addition mod 51 (mixed lengths, with a sink)", "moduli")),
+        ("multiplication mod 150", {"task": "mul mod 150"}, ("multiplication mod 150 (mixed lengths)", "moduli")),
         ("multiplication", {"train": "D_2"}, ("multiplication", "multiplication")),
-        ("multiplication", {"train": "D_3"}, ("multiplication (base 4)", "multiplication_base_4")),
+        ("multiplication", {"train": "D_3"}, ("multiplication (base 4, with a sink)", "multiplication_base_4")),
     ],
 )
 def test_which_recorded_table_decides(printed, runs, expected):
