@@ -156,6 +156,7 @@ def test_the_grids_at_the_papers_scale_are_read_and_have_the_papers_settings():
         "addition_mod",
         "multiplication",
         "multiplication_mod",
+        "equivalence",
         "gpt2",
         "in_context",
         "in_context_fast",
