@@ -53,7 +53,7 @@ def deciding(printed: str, runs: Mapping[str, object]) -> tuple[str, str]:
     (_, first), *others = grids_of(printed).items()
     for called, grid in reversed(others):
         if len(found := runs_of(grid, runs)):
-            sunk = ", with a sink" * ("sink" in found and (found["sink"] > 0).all())
+            sunk = ", with a sink" if "sink" in found and (found["sink"] > 0).all() else ""
             return f"{printed} ({called}{sunk})", grid
     return printed, first
 
