@@ -16,12 +16,8 @@ from arithlab.training.in_context import InContextExperiment
 from arithlab.training.remember import record
 from arithlab.training.runs import WEIGHTS, Run, reference_folder, write_file
 
-CHOSEN_BY = (
-    "sink",
-    "positions",
-    "train",
-    "task",
-)  # fields by which claims tell runs apart: in every table, varied or not
+# fields by which claims tell runs apart: in every table, varied or not
+CHOSEN_BY = ("sink", "positions", "train", "task")
 
 
 def main() -> int:
