@@ -33,8 +33,8 @@ class Claim:
     grid: name of the recorded table, None where nothing can be run, for the reason `why`. runs: which of its rows, by
     column; a tuple allows several values. measure: a number for each row, or for each seed where rows belong together.
     row: where the claim is a printed row, its percentages by length, and past: the training length behind which it
-    may be met in part. variant: the column by which "with conditions" may single out runs. learned: the training
-    length, at which a run must be right for 90 % to count.
+    may be met in part. variant: the column, or columns, by which "with conditions" may single out runs. learned: the
+    training length, at which a run must be right for 90 % to count.
     """
 
     id: str
@@ -50,7 +50,7 @@ class Claim:
     most: float = 100.0
     row: Mapping[int, float] | None = None
     past: int = 0
-    variant: str | None = None
+    variant: str | tuple[str, ...] = ()
     learned: int | None = None
     notebook: str = "09_ledger"
     why: str = ""
@@ -119,18 +119,22 @@ def selected(table: pd.DataFrame, runs: Mapping[str, object]) -> pd.DataFrame:
     return table
 
 
-def met_by(inside: pd.Series, table: pd.DataFrame, variant: str | None) -> list:
-    """The values of a column whose runs all met the criterion, three or more of them.
+def met_by(inside: pd.Series, table: pd.DataFrame, variant: str | tuple[str, ...]) -> list[tuple]:
+    """The values of a column, or of several together, whose runs all met the criterion, three or more of them.
 
     >>> runs = pd.DataFrame({"positions": 3 * ["rope"] + 4 * ["t5"]})
     >>> met_by(runs["positions"] == "rope", runs, "positions")
-    ['rope']
+    [('rope',)]
     """
-    groups = [] if variant is None else inside.groupby(table[variant])
-    return [value for value, group in groups if group.all() and len(group) >= FEWEST]
+    groups = inside.groupby([table[column] for column in _names(variant)]) if variant else ()
+    return [values for values, group in groups if group.all() and len(group) >= FEWEST]
 
 
-def verdict(inside: pd.Series, table: pd.DataFrame, variant: str | None = None) -> tuple[str, str]:
+def _names(variant: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (variant,) if isinstance(variant, str) else variant
+
+
+def verdict(inside: pd.Series, table: pd.DataFrame, variant: str | tuple[str, ...] = ()) -> tuple[str, str]:
     """The verdict on runs that met the criterion or not, and under which condition.
 
     >>> runs = pd.DataFrame({"positions": 3 * ["rope"] + 4 * ["t5"]})
@@ -142,8 +146,9 @@ def verdict(inside: pd.Series, table: pd.DataFrame, variant: str | None = None) 
     if inside.all():
         return VERDICTS[0], ""
     if met := met_by(inside, table, variant):
-        named = ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in met)
-        return VERDICTS[1], f"{variant} {named}"
+        words = ([f"{value:g}" if isinstance(value, float) else str(value) for value in values] for values in met)
+        named = (" and ".join(map(" ".join, zip(_names(variant), values, strict=True))) for values in words)
+        return VERDICTS[1], ", ".join(named)
     if inside.mean() >= 0.5:
         return VERDICTS[1], f"{inside.sum()} of {len(inside)} runs"
     return VERDICTS[2], ""

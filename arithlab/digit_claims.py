@@ -5,6 +5,7 @@ from functools import partial
 
 import pandas as pd
 
+from .arithmetic.domains import domain
 from .arithmetic.encodings import KIND, encoding
 from .claims import P1, P2, POINTS, Claim, best, columns, deviation, is_recorded, papers, selected, shortfall, worst
 from .training.evaluate import predict
@@ -31,11 +32,12 @@ def grids_of(printed: str) -> dict[str, str]:
     """The recorded tables that a printed task is compared with, by what their runs are called.
 
     The first has the paper's training domain, or one digit less. Where that was not learned, another may have been:
-    modular tasks from one to three digits mixed (as the paper did for modulus 150), products in base 4.
+    modular tasks from one to three digits mixed (as the paper did for modulus 150) or from one and two, products in
+    base 4.
     """
     operation = printed.split()[0]
     if "mod" in printed:
-        return {"ours": f"{operation}_mod", "mixed lengths": "moduli"}
+        return {"ours": f"{operation}_mod", "mixed lengths": "moduli", "up to two digits": "moduli_two_digits"}
     return {"ours": operation} | ({"base 4": "multiplication_base_4"} if operation == "multiplication" else {})
 
 
@@ -56,6 +58,11 @@ def deciding(printed: str, runs: Mapping[str, object]) -> tuple[str, str]:
             sunk = ", with a sink" if "sink" in found and (found["sink"] > 0).all() else ""
             return f"{printed} ({called}{sunk})", grid
     return printed, first
+
+
+def trained_digits(grid: str) -> int:
+    """The longest training length of the modular runs of a grid, in digits: three, where none is recorded."""
+    return max(domain(train).digits for train in recorded(grid)["train"].unique()) if is_recorded(grid) else 3
 
 
 def tested_lengths(grid: str, measure: str, lengths: Iterable[int]) -> list[int]:
@@ -114,7 +121,7 @@ def _tables() -> list[Claim]:
                 measure=partial(measure, name=COMPARED[against], cells=aim),
                 row=aim,
                 past=int(train[-1]),
-                variant="sink" if task == "addition" else None,
+                variant="sink" if task == "addition" else (),
                 learned=int(train[-1]),
                 measured=measured,
                 most=POINTS,
@@ -154,7 +161,8 @@ def _moduli() -> list[Claim]:
         name = in_words(task)
         trained, grid = deciding(task, {"task": name})
         cells = dict(zip(rows.test_digits, rows.accuracy_percent, strict=True))
-        theory = predict(Experiment(task=name, train="D_3", format="padded 6"), range(1, 7)).set_index("digits")
+        past = trained_digits(grid)
+        theory = predict(Experiment(task=name, train=f"D_{past}", format="padded 6"), range(1, 7)).set_index("digits")
         common = {
             "id": f"{letter} {task.split()[-1]}",
             "paper": P1,
@@ -167,15 +175,16 @@ def _moduli() -> list[Claim]:
         }
         if letter in "CG":
             says = f"{trained}, longer numbers: right as often as truncated operands are, in the limit gcd(p, 10^n)/p"
-            column, row = "exact_match", dict(100 * theory.predicted_accuracy[theory.index > 3])
-            measured = "largest distance in points from the exact count of the theory, trained on 3, 4 to 6 digits"
+            column, row = "exact_match", dict(100 * theory.predicted_accuracy[theory.index > past])
+            measured = "largest distance in points from the exact count of the theory, trained on "
+            measured += f"{past}, {past + 1} to 6 digits"
         else:
             says = f"{trained}: the answers are those of the truncated operands, at every length"
             column, row = "agreement", dict.fromkeys(theory.index, 100.0)
-            measured = "largest distance in points from full agreement, trained on 3, 1 to 6 digits"
+            measured = f"largest distance in points from full agreement, trained on {past}, 1 to 6 digits"
         measure = partial(deviation, name=column, cells=row)
-        variant = "sink" if grid == "addition_mod" else None
-        more = {"measure": measure, "measured": measured, "row": row, "past": 3, "variant": variant, "learned": 3}
+        variant = ("sink", "weight_decay") if letter in "CD" else ()
+        more = {"measure": measure, "measured": measured, "row": row, "past": past, "variant": variant, "learned": past}
         made.append(Claim(says=says, **more, **common))
     for letter, operation in (("C", "addition"), ("G", "multiplication")):
         cells = printed[printed["table"] == letter]
@@ -223,7 +232,7 @@ def _encodings() -> list[Claim]:
                     measured=f"exact match (%) at {6 if padded else 15} digits, trained on 3",
                     **({"least": 90.0} if carries else {"most": 5.0}),
                     learned=3,
-                    variant=None if padded else "positions",
+                    variant=() if padded else "positions",
                     notebook="04_mod_100_vs_101" if padded else "08_length_generalization",
                 )
             )

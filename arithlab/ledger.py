@@ -6,12 +6,13 @@ import pandas as pd
 
 from . import context_claims, curve_claims, digit_claims
 from .claims import P1, Claim, columns, papers
-from .digit_claims import COMPARED, grids_of, in_words, our_domain, runs_of, tested_lengths
+from .digit_claims import COMPARED, grids_of, in_words, our_domain, runs_of, tested_lengths, trained_digits
 from .errors import UnknownName
 from .training.evaluate import predict
 from .training.experiment import Experiment
 
 P3 = context_claims.P3
+STRONG = 1.0  # a weight decay from which runs are shown apart; that of the others is at most 0.5
 
 
 def claims() -> list[Claim]:
@@ -28,9 +29,9 @@ def beside(letter: str) -> pd.DataFrame:
     """A table of 2407.17963, A to H: their percentages by number of digits, and ours below each row.
 
     Ours: median, lowest and highest of the recorded runs; missing where none is recorded, or tested at that length. The
-    runs of models with an attention sink have rows of their own, and so have those that `grids_of` calls otherwise.
-    Of the modular tables, C, D, G and H, the columns count digits past the training length (theirs four for sums,
-    ours three), and a row says what theory counts for ours.
+    runs of models with an attention sink have rows of their own, and so have those that `grids_of` calls otherwise, and
+    those with a weight decay of 1 or more. Of the modular tables, C, D, G and H, the columns count digits past the
+    training length (theirs four for sums, ours three or two), and a row says what theory counts for three.
     """
     printed, rows = papers("accuracy_by_length"), {}
     for (task, train, against), cells in printed[printed["table"] == letter].groupby(
@@ -46,7 +47,7 @@ def beside(letter: str) -> pd.DataFrame:
         for whose, grid, runs in _ours(task, wanted):
             tested = tested_lengths(grid, COMPARED[against], theirs.index)
             measured = 100 * runs[columns(COMPARED[against], tested)]
-            measured.columns = [digits - 3 * modular for digits in tested]
+            measured.columns = [digits - modular * trained_digits(grid) for digits in tested]
             for name in ("median", "min", "max"):
                 rows[row, f"{whose}, {name} of {len(runs)}"] = getattr(measured, name)()
     if not rows:
@@ -60,9 +61,12 @@ def _ours(task: str, wanted: dict) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """The recorded runs to set beside a printed row, in groups: what these are called, their table, the runs."""
     for called, grid in grids_of(task).items():
         runs = runs_of(grid, wanted | {"positions": "learned"})
-        sunk = runs["sink"] > 0 if called == "ours" and "sink" in runs else pd.Series(False, runs.index)
-        groups = {called: runs[~sunk], "with a sink": runs[sunk]}
-        yield from ((name, grid, group) for name, group in groups.items() if len(group))
+        names = pd.Series(called, runs.index)
+        if called == "ours" and "sink" in runs:
+            names[runs["sink"] > 0] = "with a sink"
+        if "weight_decay" in runs:
+            names[runs["weight_decay"] >= STRONG] = "strong decay"
+        yield from ((name, grid, group) for name, group in runs.groupby(names, sort=False))
 
 
 def _untested() -> list[Claim]:

@@ -17,7 +17,7 @@ from arithlab.training.remember import record
 from arithlab.training.runs import WEIGHTS, Run, reference_folder, write_file
 
 # fields by which claims tell runs apart: in every table, varied or not
-CHOSEN_BY = ("sink", "positions", "train", "task")
+CHOSEN_BY = ("weight_decay", "sink", "positions", "train", "task")
 
 
 def main() -> int:

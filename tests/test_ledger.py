@@ -70,7 +70,14 @@ def test_a_printed_row_may_be_met_up_to_some_length():
 def test_a_variant_that_is_a_number_is_written_as_one():
     sinks = pd.DataFrame({"sink": 3 * [100.0, 0.0, 0.5]})
     found = verdict(sinks["sink"] > 0, sinks, "sink")
-    assert found == (VERDICTS[1], "sink 0.5, 100")
+    assert found == (VERDICTS[1], "sink 0.5, sink 100")
+
+
+def test_a_variant_may_be_two_columns_together():
+    both = pd.DataFrame({"sink": 6 * [10.0] + 3 * [0.0], "decay": 3 * [0.1] + 6 * [4.0]})
+    inside = (both["sink"] == 10) & (both["decay"] == 4)
+    assert verdict(inside, both, ("sink", "decay")) == (VERDICTS[1], "sink 10 and decay 4")
+    assert verdict(inside, both, "decay") == (VERDICTS[2], "")
 
 
 def test_runs_that_learned_nothing_are_set_aside():
