@@ -106,8 +106,9 @@ def beside_paper(table: pd.DataFrame, *, title: str) -> go.Figure:
     ends = {label: parts.pop(label) for label in [*parts] if label.endswith((", min", ", max"))}
     order, said = table.index.get_level_values(0).unique()[::-1], []
     widths = [part.shape[1] for part in parts.values()]
+    titles = [label.removesuffix(", median") for label in parts]
     figure = make_subplots(
-        1, len(parts), subplot_titles=list(parts), shared_yaxes=True, horizontal_spacing=0.02, column_widths=widths
+        1, len(parts), subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.02, column_widths=widths
     )
     for column, (label, part) in enumerate(parts.items(), 1):
         part = part.reindex(order)
@@ -134,7 +135,8 @@ def beside_paper(table: pd.DataFrame, *, title: str) -> go.Figure:
     figure.update_xaxes(title=table.columns.name, col=1)  # the same in every panel
     figure.update_yaxes(type="category")
     figure.update_yaxes(tickmode="linear", col=1)
-    return style(figure, f"{title}, in percent. {'. '.join(said)}.", title=title, height=150 + 36 * len(order))
+    said = f"{title}, in percent. {'. '.join(said)}."
+    return style(figure, said, title=f"{title} (ours: median, range)", height=150 + 36 * len(order))
 
 
 def agreement(table: pd.DataFrame, *, train_digits: int) -> pd.DataFrame:
