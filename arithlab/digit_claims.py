@@ -183,7 +183,7 @@ def _moduli() -> list[Claim]:
             column, row = "agreement", dict.fromkeys(theory.index, 100.0)
             measured = f"largest distance in points from full agreement, trained on {past}, 1 to 6 digits"
         measure = partial(deviation, name=column, cells=row)
-        variant = ("sink", "weight_decay") if letter in "CD" else ()
+        variant = ("sink", "weight_decay", "steps") if letter in "CD" else ()
         more = {"measure": measure, "measured": measured, "row": row, "past": past, "variant": variant, "learned": past}
         made.append(Claim(says=says, **more, **common))
     for letter, operation in (("C", "addition"), ("G", "multiplication")):
