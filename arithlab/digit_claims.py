@@ -37,7 +37,7 @@ def grids_of(printed: str) -> dict[str, str]:
     """
     operation = printed.split()[0]
     if "mod" in printed:
-        return {"ours": f"{operation}_mod", "mixed lengths": "moduli", "up to two digits": "moduli_two_digits"}
+        return {"ours": f"{operation}_mod", "mixed lengths": "moduli", "two digits": "moduli_two_digits"}
     return {"ours": operation} | ({"base 4": "multiplication_base_4"} if operation == "multiplication" else {})
 
 
